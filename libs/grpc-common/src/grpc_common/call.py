@@ -1,0 +1,88 @@
+"""One call on its way through the chain."""
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Final, Self
+
+import grpc
+
+from grpc_common.policy import MethodPolicy, policy_of
+
+type Handler = grpc.RpcMethodHandler[Any, Any]
+
+type Run = Callable[[Call, Any], Awaitable[Any]]
+"""The one shape all kinds of RPC are brought to: `reply = await run(call, request)`.
+
+`request` is a message, or an async iterator of messages where requests are streamed. The reply is a message, or None
+where replies are streamed: those are written to `call.context`. A whole call is one coroutine in one task, so what is
+set in a context variable around `await call_next(...)` can be reset after it, in every way a call may end.
+"""
+
+UNKNOWN: Final = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method as the server knows it; `path` is "/package.Service/Name"."""
+
+    path: str
+    service: str
+    name: str
+    request_streaming: bool
+    response_streaming: bool
+    policy: MethodPolicy | None = None
+
+    @classmethod
+    def of(cls, path: str, handler: Handler) -> Self:
+        """Describe the method at `path` as `handler` implements it, with its policy where the proto declares one."""
+        service, _, name = path.removeprefix("/").rpartition("/")
+        streams = bool(handler.request_streaming), bool(handler.response_streaming)
+        return cls(path, service, name, *streams, policy_of(path))
+
+    @property
+    def kind(self) -> str:
+        """One of unary_unary, unary_stream, stream_unary and stream_stream: requests first, replies second."""
+        return f"{_KINDS[self.request_streaming]}_{_KINDS[self.response_streaming]}"
+
+
+_KINDS: Final = {False: "unary", True: "stream"}
+
+
+class Call:
+    """What the interceptors of one call share."""
+
+    __slots__ = (
+        "context",
+        "correlation_id",
+        "deadline",
+        "error_code",
+        "error_id",
+        "method",
+        "principal",
+        "received",
+        "sent",
+        "started",
+    )
+
+    def __init__(self, method: Method, context: Any) -> None:
+        self.method = method
+        self.context = context
+        """The servicer context; any runtime's, or our codec's thin proxy around it."""
+        self.started = perf_counter()
+        """Seconds of `time.perf_counter`."""
+        self.correlation_id = ""
+        self.error_code = ""
+        """The stable code of the error the call ended with, once the error interceptor has seen it."""
+        self.error_id = ""
+        self.received = 0
+        """Messages read so far, where requests are streamed."""
+        self.sent = 0
+        """Messages written so far, where replies are streamed."""
+        self.principal: Any = None
+        self.deadline: float | None = None
+
+
+current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
+"""The call this task works for."""

@@ -1,0 +1,131 @@
+"""The chain of interceptors around every handler, compiled once per method."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, ClassVar, Final
+
+import grpc
+from grpc import StatusCode
+from grpc.aio import ServerInterceptor
+
+from grpc_common.call import UNKNOWN, Call, Handler, Method, Run, current_call
+from grpc_common.codec import drive, with_messages
+
+type Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
+
+# Far above any server's number of methods; a generic handler that answers to every name must not fill the memory.
+MAX_COMPILED: Final = 4096
+
+
+class CompiledHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic only in its stub
+    """A handler with its chain: bytes in, bytes out, so that nothing is parsed out of the interceptors' reach."""
+
+    def __init__(self, method: Method, run: Run) -> None:
+        self.request_streaming = method.request_streaming
+        self.response_streaming = method.response_streaming
+        self.request_deserializer = None
+        self.response_serializer = None
+        self.unary_unary = self.unary_stream = self.stream_unary = self.stream_stream = None
+        setattr(self, method.kind, _entry(method, run))
+
+
+def _entry(method: Method, run: Run) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def enter(request: Any, context: Any) -> Any:
+        call = current_call.get()
+        if call is not None and call.context is context:  # a chain around us has begun this call
+            return await run(call, request)
+        call = Call(method, context)
+        token = current_call.set(call)
+        try:
+            return await run(call, request)
+        finally:
+            current_call.reset(token)
+
+    return enter
+
+
+class Interceptor(ServerInterceptor):
+    """What a call gains on its way to the handler: inside a Chain, or alone on a plain `grpc.aio.server`."""
+
+    sees_messages: ClassVar[bool] = False
+    """Whether `wrap` needs parsed requests; the others see bytes and cost no parsing when they refuse a call."""
+
+    def wrap(self, method: Method, call_next: Run) -> Run:
+        """Return what is run in place of `call_next` for calls of `method`; asked once per method."""
+        raise NotImplementedError
+
+    async def intercept_service(
+        self,
+        continuation: Continuation,
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Work as a chain of one."""
+        try:
+            chain: Chain = self._alone
+        except AttributeError:
+            chain = self._alone = Chain([self])
+        return await chain.intercept_service(continuation, handler_call_details)
+
+    _alone: "Chain"
+
+
+class Chain(ServerInterceptor):
+    """Interceptors in order, outermost first."""
+
+    def __init__(self, interceptors: Iterable[Interceptor]) -> None:
+        self.interceptors: Final = tuple(interceptors)
+        self._compiled: dict[str, tuple[Handler, CompiledHandler]] = {}
+        self._unknown = self._compile_unknown()
+
+    async def intercept_service(
+        self,
+        continuation: Continuation,
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Return the compiled handler of the method asked for."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return self._unknown
+        path = handler_call_details.method
+        known = self._compiled.get(path)
+        # An interceptor further in may give another handler for another call.
+        if known is not None and known[0] is handler:
+            return known[1]
+        compiled = self.compile(handler, Method.of(path, handler))
+        if known is not None or len(self._compiled) < MAX_COMPILED:
+            self._compiled[path] = (handler, compiled)
+        return compiled
+
+    def compile(self, handler: Handler, method: Method) -> CompiledHandler:
+        """Return `handler` with the chain around it; any runtime that takes an RpcMethodHandler can run it."""
+        if isinstance(handler, CompiledHandler):  # its own chain parses
+            return CompiledHandler(method, self._wrap(self.interceptors, method, drive_compiled(handler, method)))
+        inside = next((at for at, interceptor in enumerate(self.interceptors) if interceptor.sees_messages), None)
+        outer = self.interceptors[:inside] if inside is not None else self.interceptors
+        inner = self.interceptors[inside:] if inside is not None else ()
+        run = self._wrap(inner, method, drive(handler))
+        return CompiledHandler(method, self._wrap(outer, method, with_messages(handler, method, run)))
+
+    def _wrap(self, interceptors: Iterable[Interceptor], method: Method, run: Run) -> Run:
+        for interceptor in reversed(tuple(interceptors)):
+            run = interceptor.wrap(method, run)
+        return run
+
+    def _compile_unknown(self) -> CompiledHandler:
+        # Streams both ways: then core waits for no request that may never come. One for all names, so that names made
+        # up by a caller fill neither the memory nor the metrics.
+        method = Method(UNKNOWN, UNKNOWN, UNKNOWN, request_streaming=True, response_streaming=True)
+        return CompiledHandler(method, self._wrap(self.interceptors, method, _refuse_unknown))
+
+
+def drive_compiled(handler: CompiledHandler, method: Method) -> Run:
+    """Return the Run of a handler that has been through another chain."""
+    behavior = getattr(handler, method.kind)
+
+    def run(call: Call, request: Any) -> Any:
+        return behavior(request, call.context)
+
+    return run
+
+
+async def _refuse_unknown(call: Call, request: Any) -> None:  # noqa: ARG001
+    await call.context.abort(StatusCode.UNIMPLEMENTED, "this server has no such method")

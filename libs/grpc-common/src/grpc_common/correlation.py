@@ -1,0 +1,43 @@
+"""The correlation id: one name for all that happens on behalf of one request, across services."""
+
+import re
+import uuid
+from typing import Any, Final
+
+from grpc_common.call import Call, current_call
+
+KEY: Final = "x-correlation-id"
+KEYS: Final = (KEY, "x-request-id")
+
+# What a caller may choose: short, and nothing that could forge a log line or a header.
+_SANE: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+def correlate(call: Call) -> str:
+    """Give `call` its correlation id, the caller's if that is sane, and send it back in the trailing metadata."""
+    if not call.correlation_id:
+        call.correlation_id = _offered(call.context.invocation_metadata()) or uuid.uuid4().hex
+        send_back(call)
+    return call.correlation_id
+
+
+def send_back(call: Call) -> None:
+    """Put the correlation id among the trailers, again if the handler has set others meanwhile."""
+    trailers = call.context.trailing_metadata() or ()
+    if not any(key == KEY for key, _ in trailers):
+        call.context.set_trailing_metadata((*trailers, (KEY, call.correlation_id)))
+
+
+def correlation_id() -> str:
+    """Return the correlation id of the call this task works for, or "" outside of one."""
+    call = current_call.get()
+    return call.correlation_id if call is not None else ""
+
+
+def _offered(metadata: Any) -> str:
+    found = {key: value for key, value in metadata or () if key in KEYS}
+    for key in KEYS:
+        value = found.get(key)
+        if isinstance(value, str) and _SANE.fullmatch(value):
+            return value
+    return ""

@@ -1,0 +1,98 @@
+"""The trailers that carry an error's details.
+
+`error-detail-bin` holds a meshwork.common.v1.ErrorDetail, `grpc-status-details-bin` a google.rpc.Status (AIP-193) with
+ErrorInfo, BadRequest and RetryInfo.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc import StatusCode
+
+from grpc_common.errors import AppException, RateLimitError, ValidationError
+from meshwork.common.v1 import errors_pb2
+
+DETAIL_KEY: Final = "error-detail-bin"
+STATUS_KEY: Final = "grpc-status-details-bin"
+
+# All metadata of a reply shares 8 KiB by default (grpc.max_metadata_size), and core may lose the whole status above.
+MAX_TEXT: Final = 512
+MAX_DETAIL: Final = 1024
+MAX_STATUS: Final = 2048
+
+type Trailers = tuple[tuple[str, bytes], ...]
+
+
+def error_trailers(
+    exception: BaseException,
+    status: StatusCode,
+    message: str,
+    *,
+    domain: str,
+    facts: Mapping[str, str],
+) -> Trailers:
+    """Return both trailers. `domain` says whose error codes these are; `facts` join the error's own metadata."""
+    known = exception if isinstance(exception, AppException) else None
+    code = error_code(exception, status)
+    metadata = {clip(key, 64): clip(value, MAX_TEXT) for key, value in (known.metadata if known else {}).items()}
+    metadata |= facts
+    detail = errors_pb2.ErrorDetail(
+        code=code,
+        message=clip(message, MAX_TEXT),
+        field=clip(known.field, 256) if known else "",
+    )
+    for key, value in metadata.items():
+        _add_fact(detail, key, value)
+    packed = status_pb2.Status(code=_number(status), message=clip(message, MAX_TEXT))
+    _add(packed, error_details_pb2.ErrorInfo(reason=code, domain=domain, metadata=detail.metadata))
+    if isinstance(known, RateLimitError):
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(max(0, int(known.retry_after * 1e9)))
+        _add(packed, error_details_pb2.RetryInfo(retry_delay=delay))
+    if isinstance(known, ValidationError) and known.violations:
+        _add(packed, _bad_request(known, MAX_STATUS - packed.ByteSize()))
+    return (DETAIL_KEY, detail.SerializeToString()), (STATUS_KEY, packed.SerializeToString())
+
+
+def error_code(exception: BaseException, status: StatusCode) -> str:
+    """Return the stable code: the error's own, or that of its status where the exception is none of ours."""
+    if isinstance(exception, AppException):
+        return clip(exception.code, 64)
+    return AppException.code if status is StatusCode.INTERNAL else status.name
+
+
+def clip(text: str, limit: int) -> str:
+    """Return `text` as far as it fits into `limit` bytes of UTF-8, with an ellipsis where it was cut."""
+    data = str(text).encode("utf-8", "replace")
+    if len(data) <= limit:
+        return data.decode()
+    return data[: limit - 3].decode("utf-8", "ignore") + "…"
+
+
+def _add_fact(detail: errors_pb2.ErrorDetail, key: str, value: str) -> None:
+    detail.metadata[key] = value
+    if detail.ByteSize() > MAX_DETAIL:
+        del detail.metadata[key]
+
+
+def _bad_request(error: ValidationError, room: int) -> error_details_pb2.BadRequest:
+    bad = error_details_pb2.BadRequest()
+    for violation in error.violations:
+        bad.field_violations.add(field=clip(violation.field, 256), description=clip(violation.message, 256))
+        if bad.ByteSize() > room - 64:  # what packing it into the status adds
+            del bad.field_violations[-1]
+            break
+    return bad
+
+
+def _add(status: status_pb2.Status, detail: Message) -> None:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status.details.append(packed)
+
+
+def _number(status: StatusCode) -> int:
+    return code_pb2.Code.Value(status.name)

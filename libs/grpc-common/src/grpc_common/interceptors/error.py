@@ -1,0 +1,97 @@
+"""The one place where exceptions become gRPC statuses."""
+
+import asyncio
+import uuid
+from typing import Any, Never
+
+import structlog
+from grpc import StatusCode
+from grpc.aio import AbortError
+from opentelemetry import trace
+
+from grpc_common.call import Call, Method, Run
+from grpc_common.chain import Interceptor
+from grpc_common.error_trailers import clip, error_code, error_trailers
+from grpc_common.errors import INTERNAL_MESSAGE, AppException, exception_to_status
+from grpc_common.outcome import lost_client
+
+MAX_DETAILS = 1024
+
+
+class ErrorInterceptor(Interceptor):
+    """A call that fails ends with the status its error means, the error's details, and nothing the caller must not see."""
+
+    def __init__(self) -> None:
+        self._log = structlog.stdlib.get_logger("grpc.error")
+
+    def wrap(self, method: Method, call_next: Run) -> Run:
+        """Turn every exception into an abort."""
+
+        async def run(call: Call, request: Any) -> Any:
+            try:
+                return await call_next(call, request)
+            except AbortError:
+                raise
+            except asyncio.CancelledError as error:
+                if _is_cancelled():
+                    raise
+                # Some future of the handler's own was cancelled. Core would leave the caller without any answer.
+                await self._abort(call, error)
+            except Exception as error:  # noqa: BLE001
+                await self._abort(call, error)
+            except BaseExceptionGroup as group:
+                await self._abort(call, group)
+
+        return run
+
+    async def _abort(self, call: Call, raised: BaseException) -> Never:
+        error = single(raised)
+        if isinstance(error, AbortError):
+            raise error
+        if lost_client(error) and call.context.code() is None:
+            raise error  # nobody is left to be told
+        context = call.context
+        if isinstance(error, NotImplementedError) and context.code() is StatusCode.UNIMPLEMENTED:
+            status, message = StatusCode.UNIMPLEMENTED, context.details() or "Method not implemented!"
+        else:
+            status, message = exception_to_status(error)
+        facts = _facts(call)
+        if status is StatusCode.INTERNAL:
+            call.error_id = facts["error_id"] = uuid.uuid4().hex
+            self._log.error(
+                "call failed",
+                method=call.method.path,
+                error_id=call.error_id,
+                correlation_id=call.correlation_id,
+                exc_info=raised,
+            )
+            if not isinstance(error, AppException):
+                message = f"{INTERNAL_MESSAGE} (error id {call.error_id})"
+        call.error_code = error_code(error, status)
+        ours = error_trailers(error, status, message, domain=call.method.service, facts=facts)
+        mine = {key for key, _ in ours}
+        others = tuple(pair for pair in context.trailing_metadata() or () if pair[0] not in mine)
+        await context.abort(status, clip(message, MAX_DETAILS), (*others, *ours))
+        raise AssertionError("abort returned")
+
+
+def single(error: BaseException) -> BaseException:
+    """Return the one exception inside groups of one, as a TaskGroup with one failed task raises them."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _facts(call: Call) -> dict[str, str]:
+    facts = {}
+    if call.correlation_id:
+        facts["correlation_id"] = call.correlation_id
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        facts["trace_id"] = trace.format_trace_id(span.trace_id)
+    return facts

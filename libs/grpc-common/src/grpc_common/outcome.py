@@ -1,0 +1,47 @@
+"""How a call ended: one answer for all that observe calls."""
+
+import asyncio
+from typing import Final
+
+import grpc
+from grpc import StatusCode
+from grpc.aio import AbortError
+
+from grpc_common.call import Call
+
+_BY_NUMBER: Final = {status.value[0]: status for status in StatusCode}
+
+
+def outcome(call: Call, exception: BaseException | None) -> StatusCode:
+    """Return the status the caller is sent, as seen from around the rest of the chain, which ended with `exception`.
+
+    A call whose client has gone, or cut by the server's stop, is CANCELLED; one whose time was up, DEADLINE_EXCEEDED.
+    """
+    # Once core has sent or been told a status no later exception changes it; core has None for one nobody has set.
+    status = _status(call.context.code())
+    if exception is None:
+        return status or StatusCode.OK
+    if isinstance(exception, AbortError):
+        return status or StatusCode.UNKNOWN
+    if call.context.done() and status is not None:
+        return status
+    if isinstance(exception, asyncio.CancelledError) or lost_client(exception):
+        return StatusCode.CANCELLED if has_time(call) else StatusCode.DEADLINE_EXCEEDED
+    return status if status not in (None, StatusCode.OK) else StatusCode.UNKNOWN
+
+
+def lost_client(exception: BaseException) -> bool:
+    """Say whether `exception` is core's way to say that there is nobody to write to any more."""
+    return isinstance(exception, grpc.aio.InternalError)
+
+
+def has_time(call: Call) -> bool:
+    """Say whether the caller still waits; a call without deadline has all the time there is."""
+    remaining = call.context.time_remaining()
+    return remaining is None or remaining > 0
+
+
+def _status(code: StatusCode | int | None) -> StatusCode | None:
+    if code is None or isinstance(code, StatusCode):
+        return code
+    return _BY_NUMBER.get(code, StatusCode.UNKNOWN)
