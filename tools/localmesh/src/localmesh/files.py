@@ -1,0 +1,26 @@
+"""Files written so that a reader sees the old or the new content, and secrets so that nobody else reads them."""
+
+import os
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
+    """Writes under another name and renames; the file has `mode` from its first byte on."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    unfinished.rename(path)
+
+
+def write_secret(path: Path, content: str | bytes) -> None:
+    """Writes a file only its owner may read."""
+    write_atomically(path, content, mode=0o600)
+
+
+def private_folder(path: Path) -> Path:
+    """Makes a folder (and its parents) only its owner may enter."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.chmod(0o700)
+    return path

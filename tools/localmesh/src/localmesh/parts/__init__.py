@@ -1,0 +1,1 @@
+"""The real parts the services stand on."""

@@ -1,0 +1,64 @@
+"""Where things stand outside of the state folder, and why they must."""
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from localmesh.failure import MeshError
+
+ROOT_CACHE = Path("/var/cache/meshwork")
+
+
+def short_name(folder: Path) -> str:
+    """A name for a folder that is short and like no other's."""
+    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+
+
+def sockets_folder(state: Path) -> Path:
+    """A private folder for Unix sockets: their paths must stay below 108 bytes, and a state folder's may be long."""
+    folder = Path(tempfile.gettempdir()) / f"meshwork-{os.geteuid()}-{short_name(state)}"
+    _make_own(folder, 0o700)
+    return folder
+
+
+def reachable_folder() -> Path:
+    """As root: a folder another account can pass through, which the home of root is not."""
+    for folder in (ROOT_CACHE, Path(tempfile.gettempdir()) / "meshwork-cache"):
+        with suppress(OSError):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _make_own(folder, 0o711)
+            return folder
+    raise MeshError(f"neither {ROOT_CACHE} nor a folder in {tempfile.gettempdir()} can be written")
+
+
+def copy_for_everybody(source: Path, names: tuple[str, ...], target: Path) -> Path:
+    """Copies folders of `source` once, readable by every account, writable by none but ours; all or nothing."""
+    if target.is_dir():
+        return target
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        for name in filter(lambda name: (source / name).is_dir(), names):
+            shutil.copytree(source / name, unfinished / name, symlinks=True)
+        for path in (unfinished, *unfinished.rglob("*")):
+            if not path.is_symlink():
+                executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+                path.chmod(0o755 if executable else 0o644)
+        with suppress(OSError):  # another process was faster: its copy is as good
+            unfinished.rename(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return target
+
+
+def _make_own(folder: Path, mode: int) -> None:
+    """Makes a folder under a name others could have taken, and refuses it when they have."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=mode)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise MeshError(f"{folder} belongs to somebody else; remove it or set TMPDIR to a folder of your own")
+    folder.chmod(mode)
