@@ -1,0 +1,1 @@
+"""The benchmarks: contestants measured against each other in one run, with results as ratios."""

@@ -1,0 +1,43 @@
+"""The command `bench/run`."""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from bench.chain.benchmark import measure as measure_chain
+from bench.report import Report, as_json, show
+from bench.rounds import Effort
+
+BENCHMARKS: Final[dict[str, tuple[str, Callable[[Effort], Awaitable[Report]]]]] = {
+    "chain": ("what the interceptor chain costs: against bare grpc.aio, the stock stack, grpc-server-kit", measure_chain),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench/run", description="Measures, and answers with ratios from one run.")
+    parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS), help="what to measure")
+    parser.add_argument("--list", action="store_true", help="list the benchmarks")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds, each with all contestants (default 7)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of load per contestant and round (default 3)")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for name, (what, _) in sorted(BENCHMARKS.items()):
+            print(f"{name:10} {what}")
+        return 0
+    if arguments.name is None:
+        parser.error("name a benchmark; --list names them")
+    _, measure = BENCHMARKS[arguments.name]
+    report = asyncio.run(measure(Effort(arguments.rounds, arguments.seconds)))
+    if arguments.json:
+        print(json.dumps(as_json(report)))
+    else:
+        show(report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
