@@ -1,0 +1,1 @@
+"""The items service: the stock of a shop."""

@@ -1,0 +1,100 @@
+"""Opens the database: PostgreSQL, or one SQLite file."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from grpc_common.errors import ExternalServiceError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How many connections there may be, and how long to wait, in seconds: for a free one, for a new one to open, for
+    a statement to end. SQLite has one writer at a time; there the last is how long a writer waits for its turn.
+    """
+
+    connections: int
+    pool_timeout: float
+    connect_timeout: float
+    statement_timeout: float
+
+
+@asynccontextmanager
+async def open_engine(url: str, limits: Limits) -> AsyncIterator[AsyncEngine]:
+    """Yields the engine for a SQLAlchemy url, connected, and closes its connections at the end.
+
+    Raises:
+        ExternalServiceError: saying where no database could be reached, and why, without the password.
+    """
+    parsed = make_url(url)
+    engine = _postgresql(parsed, limits) if parsed.get_backend_name() == "postgresql" else _sqlite(parsed, limits)
+    try:
+        await _connect_once(engine)
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+async def _connect_once(engine: AsyncEngine) -> None:
+    try:
+        async with engine.connect():
+            pass
+    except (SQLAlchemyError, OSError) as error:
+        where = engine.url.render_as_string(hide_password=True)
+        reason = str(getattr(error, "orig", None) or error) or type(error).__name__
+        raise ExternalServiceError(f"cannot connect to the database {where}: {reason}") from error
+
+
+def _postgresql(url: URL, limits: Limits) -> AsyncEngine:
+    engine = _create(
+        url,
+        limits,
+        timeout=limits.connect_timeout,
+        command_timeout=limits.statement_timeout,
+        server_settings={"application_name": "items"},
+    )
+    event.listen(engine.sync_engine, "checkout", _replace_closed)
+    return engine
+
+
+def _sqlite(url: URL, limits: Limits) -> AsyncEngine:
+    engine = _create(url, limits, timeout=limits.statement_timeout)
+    event.listen(engine.sync_engine, "connect", _set_pragmas)
+    event.listen(engine.sync_engine, "begin", _begin_immediate)
+    return engine
+
+
+def _create(url: URL, limits: Limits, **connect: Any) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        connect_args=connect,
+        pool_size=limits.connections,
+        max_overflow=0,
+        pool_timeout=limits.pool_timeout,
+        hide_parameters=True,  # what callers wrote stays out of tracebacks, and so out of the log
+    )
+
+
+def _replace_closed(connection: Any, *_: object) -> None:
+    """Has the pool replace a connection that ended while nobody used it: the server restarted, say."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+def _set_pragmas(connection: DBAPIConnection, *_: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    """Takes the write lock first: SQLite refuses a reader that turns writer midway instead of letting it wait."""
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

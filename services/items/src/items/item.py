@@ -1,0 +1,123 @@
+"""An item, and what may become one."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from grpc_common.errors import FieldViolation, ValidationError
+
+ID_MAX = 64
+SKU_MAX = 64
+NAME_MAX = 200
+DESCRIPTION_MAX = 2_000
+QUANTITY_MAX = 2**31 - 1
+
+_SKU = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Lone surrogates are no text in UTF-8, and PostgreSQL refuses NUL.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNPRINTABLE_IN_PARAGRAPHS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A thing in stock, as it was when it was read. Times are aware, in UTC, exact to the microsecond."""
+
+    id: str
+    name: str
+    description: str
+    sku: str
+    quantity: int
+    price: float
+    is_active: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewItem:
+    """What somebody says of an item that is to be. It cannot be made of bad values.
+
+    Raises:
+        ValidationError: naming every bad field.
+    """
+
+    name: str
+    description: str
+    sku: str
+    quantity: int
+    price: float
+
+    def __post_init__(self) -> None:
+        _refuse_bad(asdict(self))
+
+    def become(self, item_id: str, now: datetime) -> Item:
+        """Returns the item: on sale, created and last changed `now`."""
+        return Item(id=item_id, **asdict(self), is_active=True, created_at=now, updated_at=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemChange:
+    """New values for some fields of one item; None leaves the field as it is. It cannot be made of bad values.
+
+    Raises:
+        ValidationError: naming every bad field.
+    """
+
+    id: str
+    name: str | None = None
+    description: str | None = None
+    quantity: int | None = None
+    price: float | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_bad({"id": self.id, **self.values})
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The fields that change, by name."""
+        return {field: value for field, value in asdict(self).items() if field != "id" and value is not None}
+
+
+def checked_id(value: str) -> str:
+    """Returns the id when an item may have it: 1 to 64 printable characters.
+
+    Raises:
+        ValidationError: naming `id`.
+    """
+    _refuse_bad({"id": value})
+    return value
+
+
+def _refuse_bad(values: Mapping[str, Any]) -> None:
+    violations = [FieldViolation(field, fault) for field, value in values.items() for fault in _faults(field, value)]
+    if violations:
+        raise ValidationError(violations=violations)
+
+
+def _faults(field: str, value: Any) -> Iterator[str]:
+    match field:
+        case "id":
+            yield from _text_faults(value, 1, ID_MAX, _UNPRINTABLE)
+        case "name":
+            yield from _text_faults(value, 1, NAME_MAX, _UNPRINTABLE)
+        case "description":
+            yield from _text_faults(value, 0, DESCRIPTION_MAX, _UNPRINTABLE_IN_PARAGRAPHS)
+        case "sku":
+            if not _SKU.fullmatch(value):
+                yield "must be 1 to 64 characters out of letters, digits, '.', '_' and '-'"
+        case "quantity":
+            if not 0 <= value <= QUANTITY_MAX:
+                yield f"must be 0 to {QUANTITY_MAX}"
+        case "price":
+            if not (math.isfinite(value) and value >= 0):
+                yield "must be a finite number, 0 or more"
+
+
+def _text_faults(text: str, least: int, most: int, unprintable: re.Pattern[str]) -> Iterator[str]:
+    if not least <= len(text) <= most:
+        yield f"must be {least} to {most} characters long, not {len(text)}"
+    if found := unprintable.search(text):
+        yield f"must not contain the character U+{ord(found[0]):04X}"

@@ -1,0 +1,108 @@
+"""The two databases, migrated and empty, and the service on either of them."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from grpc_common.testing import in_process
+from items.engine import Limits, open_engine
+from items.identity import new_id
+from items.migrate import migrate
+from items.repository import ItemRepository
+from items.service import ItemService
+from items.sql import SqlItemRepository
+from items.table import ITEMS
+from localmesh.parts.postgres import Postgres
+from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
+from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_server as add_to_server
+
+if TYPE_CHECKING:  # there is no such class at run time
+    from meshwork.items.v1.items_service_pb2_grpc import ItemServiceAsyncStub
+
+
+type NewDatabase = Callable[[], Awaitable[str]]
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, seconds: float) -> datetime:
+        self.now += timedelta(seconds=seconds)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def limits() -> Limits:
+    return Limits(connections=10, pool_timeout=5, connect_timeout=5, statement_timeout=5)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Postgres]:
+    async with Postgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["postgresql", "sqlite"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def new_database(kind: str, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
+    """Makes an empty database and returns its url."""
+    number = count()
+
+    async def make() -> str:
+        if kind == "postgresql":
+            return await postgres.create_database(f"items_{next(number)}")
+        return f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('sqlite')}/items.db"
+
+    return make
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def migrated_url(new_database: NewDatabase) -> str:
+    """The url of a database with the newest schema."""
+    url = await new_database()
+    await migrate(url)
+    return url
+
+
+@pytest_asyncio.fixture
+async def engine(migrated_url: str, limits: Limits) -> AsyncIterator[AsyncEngine]:
+    """The migrated database, without any item."""
+    async with open_engine(migrated_url, limits) as engine:
+        async with engine.begin() as connection:
+            await connection.execute(delete(ITEMS))
+        yield engine
+
+
+@pytest.fixture
+def repository(engine: AsyncEngine) -> ItemRepository:
+    return SqlItemRepository(engine)
+
+
+@pytest_asyncio.fixture
+async def items(repository: ItemRepository, clock: Clock) -> AsyncIterator["ItemServiceAsyncStub"]:
+    """A client of the service, over a socket and through the standard chain."""
+    service = ItemService(repository, clock=clock, new_id=new_id)  # type: ignore[abstract]
+    async with in_process(partial(add_to_server, service)) as channel:
+        yield ItemServiceStub(channel)

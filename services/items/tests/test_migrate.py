@@ -1,0 +1,172 @@
+"""The migrations make the schema that the code expects, whatever happens while they run."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+
+from grpc_common.errors import DatabaseError, ExternalServiceError
+from items.engine import Limits, open_engine
+from items.migrate import downgrade, migrate, require_current
+from items.table import ItemRow
+
+
+@pytest_asyncio.fixture
+async def url(new_database: Callable[[], Any]) -> str:
+    """The url of a database with nothing in it."""
+    return str(await new_database())
+
+
+async def ask[T](url: str, limits: Limits, question: Callable[[Connection], T]) -> T:
+    async with open_engine(url, limits) as engine, engine.connect() as connection:
+        return await connection.run_sync(question)
+
+
+def schema(connection: Connection) -> dict[str, object]:
+    """Everything the database says about the tables of the service."""
+    inspector = inspect(connection)
+    return {
+        table: {
+            "columns": [{**column, "type": repr(column["type"])} for column in inspector.get_columns(table)],
+            "key": inspector.get_pk_constraint(table),
+            "unique": inspector.get_unique_constraints(table),
+            "checks": sorted(inspector.get_check_constraints(table), key=lambda check: str(check["name"])),
+            "indexes": inspector.get_indexes(table),
+            "foreign": inspector.get_foreign_keys(table),
+        }
+        for table in sorted(set(inspector.get_table_names()) - {"alembic_version"})
+    }
+
+
+async def test_autogenerate_finds_no_difference(url: str, limits: Limits) -> None:
+    def differences(connection: Connection) -> Any:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        return compare_metadata(context, ItemRow.metadata)
+
+    await migrate(url)
+
+    assert await ask(url, limits, differences) == []
+
+
+async def test_the_migrated_schema_is_the_one_the_tables_would_make(
+    url: str, new_database: Callable[[], Any], limits: Limits
+) -> None:
+    await migrate(url)
+    made = await new_database()
+    async with open_engine(made, limits) as engine, engine.begin() as connection:
+        await connection.run_sync(ItemRow.metadata.create_all)
+
+    migrated = await ask(url, limits, schema)
+
+    assert set(migrated) == {"items"}
+    assert migrated == await ask(made, limits, schema)
+
+
+async def test_migrating_again_changes_nothing_and_keeps_the_items(url: str, limits: Limits) -> None:
+    await migrate(url)
+    async with open_engine(url, limits) as engine, engine.begin() as connection:
+        await connection.execute(text(AN_ITEM))
+
+    await migrate(url)
+
+    assert await ask(url, limits, lambda connection: connection.execute(text("SELECT id FROM items")).all()) == [("1",)]
+
+
+async def test_down_and_up_again(url: str, limits: Limits) -> None:
+    await migrate(url)
+    there = await ask(url, limits, schema)
+
+    await downgrade(url, "base")
+    assert await ask(url, limits, schema) == {}
+
+    await migrate(url)
+    assert await ask(url, limits, schema) == there
+
+
+async def test_several_processes_migrate_at_once(url: str, limits: Limits) -> None:
+    programs = [await run_migrate(url) for _ in range(4)]
+
+    outcomes = await asyncio.gather(*(program.communicate() for program in programs))
+
+    assert [program.returncode for program in programs] == [0] * 4, outcomes
+    assert set(await ask(url, limits, schema)) == {"items"}
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(url: str, limits: Limits) -> None:
+    async with open_engine(url, limits) as engine, engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE items (something_else INTEGER)"))
+
+    with pytest.raises(DatabaseError):
+        await migrate(url)
+
+    tables = await ask(url, limits, lambda connection: inspect(connection).get_table_names())
+    assert tables == ["items"]
+
+
+async def test_a_database_without_the_migrations_is_not_served(url: str, limits: Limits) -> None:
+    async with open_engine(url, limits) as engine:
+        with pytest.raises(DatabaseError, match="run python -m items.migrate first"):
+            await require_current(engine)
+
+    await migrate(url)
+
+    async with open_engine(url, limits) as engine:
+        await require_current(engine)
+
+
+async def test_a_database_ahead_of_this_version_is_served(url: str, limits: Limits) -> None:
+    await migrate(url)
+    async with open_engine(url, limits) as engine:
+        async with engine.begin() as connection:
+            await connection.execute(text("UPDATE alembic_version SET version_num = 'a later one'"))
+
+        await require_current(engine)
+
+
+async def test_the_program_says_why_it_cannot_migrate_and_not_the_password() -> None:
+    program = await run_migrate("postgresql+asyncpg://items:hunter2@127.0.0.1:1/items")
+
+    _, errors = await program.communicate()
+
+    assert program.returncode == 1
+    assert errors.count(b"\n") == 1
+    assert errors.startswith(b"cannot connect to the database postgresql+asyncpg://items:***@127.0.0.1:1/items: ")
+    assert b"hunter2" not in errors
+
+
+async def test_the_program_refuses_a_misspelt_setting() -> None:
+    program = await run_migrate("sqlite+aiosqlite:///unused.db", ITEMS_DATABASE_URI="x")
+
+    _, errors = await program.communicate()
+
+    assert program.returncode == 2
+    assert errors.startswith(b"ITEMS_DATABASE_URI is not a setting of this service; did you mean ITEMS_DATABASE_URL?")
+
+
+async def test_migrating_an_unreachable_database_is_an_error_of_the_outside() -> None:
+    with pytest.raises(ExternalServiceError):
+        await migrate("postgresql+asyncpg://items@127.0.0.1:1/items")
+
+
+AN_ITEM = """
+    INSERT INTO items (id, name, description, sku, quantity, price, is_active, created_at, updated_at)
+    VALUES ('1', 'Lamp', '', 'L-1', 0, 0, true, '2026-01-02 03:04:05', '2026-01-02 03:04:05')
+"""
+
+
+async def run_migrate(url: str, **environment: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "items.migrate",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "ITEMS_DATABASE_URL": url, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
