@@ -10,7 +10,7 @@ from grpc.aio import ServerInterceptor
 from grpc_common.call import UNKNOWN, Call, Handler, Method, Run, current_call
 from grpc_common.codec import drive, with_messages
 
-type Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
+type Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
 
 # Far above any server's number of methods; a generic handler that answers to every name must not fill the memory.
 MAX_COMPILED: Final = 4096
@@ -57,7 +57,7 @@ class Interceptor(ServerInterceptor):
         self,
         continuation: Continuation,
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> Handler | None:
         """Work as a chain of one."""
         try:
             chain: Chain = self._alone
@@ -80,7 +80,7 @@ class Chain(ServerInterceptor):
         self,
         continuation: Continuation,
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> Handler | None:
         """Return the compiled handler of the method asked for."""
         handler = await continuation(handler_call_details)
         if handler is None:

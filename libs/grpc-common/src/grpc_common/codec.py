@@ -92,7 +92,7 @@ def drive(handler: Handler) -> Run:
 
 def with_messages(handler: Handler, method: Method, call_next: Run) -> Run:
     """Wrap `call_next`, which takes and gives messages, into a Run that takes and gives bytes."""
-    parse = _parser(handler, method)
+    parse = _parser(handler)
     serialize = _serializer(handler, method)
     if not (method.request_streaming or method.response_streaming):
 
@@ -120,7 +120,7 @@ def _finished(call: Call, reply: Any, serialize: Serialize) -> bytes:
 _OK = frozenset({None, StatusCode.OK, 0})
 
 
-def _parser(handler: Handler, method: Method) -> Parse:
+def _parser(handler: Handler) -> Parse:
     deserializer = handler.request_deserializer
     if deserializer is None:
         return _unchanged

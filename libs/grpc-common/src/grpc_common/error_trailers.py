@@ -95,4 +95,5 @@ def _add(status: status_pb2.Status, detail: Message) -> None:
 
 
 def _number(status: StatusCode) -> int:
-    return code_pb2.Code.Value(status.name)
+    number: int = code_pb2.Code.Value(status.name)
+    return number

@@ -1,17 +1,17 @@
 """The errors a service raises, and the gRPC status each becomes.
 
-    AppException                INTERNAL
-      ValidationError           INVALID_ARGUMENT
-      NotFoundError             NOT_FOUND
-      UnauthorizedError         UNAUTHENTICATED
-      ForbiddenError            PERMISSION_DENIED
-      ConflictError             ALREADY_EXISTS
-      AbortedError              ABORTED
-      RateLimitError            RESOURCE_EXHAUSTED
-      ExternalServiceError      UNAVAILABLE
-      DatabaseError             INTERNAL
-    TimeoutError (built in)     DEADLINE_EXCEEDED
-    anything else               INTERNAL, and nothing of it is told
+AppException                INTERNAL
+  ValidationError           INVALID_ARGUMENT
+  NotFoundError             NOT_FOUND
+  UnauthorizedError         UNAUTHENTICATED
+  ForbiddenError            PERMISSION_DENIED
+  ConflictError             ALREADY_EXISTS
+  AbortedError              ABORTED
+  RateLimitError            RESOURCE_EXHAUSTED
+  ExternalServiceError      UNAVAILABLE
+  DatabaseError             INTERNAL
+TimeoutError (built in)     DEADLINE_EXCEEDED
+anything else               INTERNAL, and nothing of it is told
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from typing import ClassVar, Final
 from grpc import StatusCode
 
 
-class AppException(Exception):
+class AppException(Exception):  # noqa: N818  # the specification's name
     """An error whose message is meant for the caller: one sentence, without driver texts or secrets.
 
     `code` is a stable upper-case name; a subclass may set a finer one (ITEM_LOCKED) and keeps its parent's status.

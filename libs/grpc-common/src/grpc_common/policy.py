@@ -23,8 +23,24 @@ DEFAULT_MAX_BACKOFF: Final = 1.0
 
 # Written out so that tools without grpcio can read policies.
 STATUS_CODES: Final = frozenset(
-    "CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED "
-    "FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED".split()
+    {
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    }
 )
 
 _OWNERS: Final[dict[int, RetryOwner]] = {
@@ -141,7 +157,7 @@ def _merge(shared: policy_pb2.Policy, own: policy_pb2.Policy) -> policy_pb2.Poli
     merged.CopyFrom(shared)
     for field, _ in own.ListFields():
         if field.is_repeated:
-            merged.ClearField(field.name)  # type: ignore[arg-type]  # the stub lists the names, the descriptor says str
+            merged.ClearField(field.name)
     if own.access.roles:
         merged.access.ClearField("roles")
     if own.access.scopes:

@@ -13,8 +13,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettings
 
+from grpc_common.listener import is_exposed
+
 DELIMITER: Final = "__"
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 # What Kubernetes puts into every container about a Service called like us.
 _KUBERNETES: Final = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
@@ -26,6 +27,14 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+
+def plaintext_refusal(host: str) -> str:
+    """Say why the server does not listen on `host`."""
+    return (
+        f"listening on {host} without TLS lets the network read every call: listen on 127.0.0.1 or on a Unix socket, "
+        "or set plaintext to behind-mesh where a sidecar encrypts"
+    )
 
 
 class GRPCServerSettings(BaseModel):
@@ -60,11 +69,8 @@ class GRPCServerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _plaintext_is_meant(self) -> Self:
-        if self.enabled and self.unix_socket is None and self.host not in LOOPBACK and self.plaintext is None:
-            raise ValueError(
-                f"listening on {self.host} without TLS lets the network read every call: listen on 127.0.0.1 or a "
-                "Unix socket, or set plaintext to behind-mesh where a sidecar encrypts"
-            )
+        if self.enabled and self.unix_socket is None and is_exposed(self.host) and self.plaintext is None:
+            raise ValueError(plaintext_refusal(self.host))
         return self
 
 
@@ -77,7 +83,7 @@ class GRPCClientSettings(BaseModel):
     max_retries: int = Field(default=3, ge=0, le=4, description="Retries after the first attempt.")
     retry_backoff_base: float = Field(default=1.0, gt=0, description="Seconds of the widest first pause.")
     circuit_breaker_threshold: int = Field(default=5, ge=1, description="Failures in a row that open the breaker.")
-    circuit_breaker_timeout: float = Field(default=30.0, gt=0, description="Seconds before an open breaker tries again.")
+    circuit_breaker_timeout: float = Field(default=30.0, gt=0, description="Seconds an open breaker waits.")
 
 
 class GRPCSettings(BaseModel):

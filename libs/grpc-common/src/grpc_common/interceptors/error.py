@@ -19,12 +19,12 @@ MAX_DETAILS = 1024
 
 
 class ErrorInterceptor(Interceptor):
-    """A call that fails ends with the status its error means, the error's details, and nothing the caller must not see."""
+    """A call that fails ends with the status its error means and the error's details, and leaks nothing else."""
 
     def __init__(self) -> None:
-        self._log = structlog.stdlib.get_logger("grpc.error")
+        self._log = structlog.get_logger(logger="grpc_common.error")
 
-    def wrap(self, method: Method, call_next: Run) -> Run:
+    def wrap(self, method: Method, call_next: Run) -> Run:  # noqa: ARG002
         """Turn every exception into an abort."""
 
         async def run(call: Call, request: Any) -> Any:

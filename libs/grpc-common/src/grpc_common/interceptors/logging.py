@@ -20,9 +20,9 @@ class LoggingInterceptor(Interceptor):
     """A call leaves exactly one log line, however it ends: who called what, the status, the time; never its content."""
 
     def __init__(self) -> None:
-        self._log = structlog.stdlib.get_logger("grpc.access")
+        self._log = structlog.get_logger(logger="grpc_common.access")
 
-    def wrap(self, method: Method, call_next: Run) -> Run:
+    def wrap(self, method: Method, call_next: Run) -> Run:  # noqa: ARG002
         """Log each call as it ends."""
 
         async def run(call: Call, request: Any) -> Any:

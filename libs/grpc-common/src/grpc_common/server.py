@@ -1,0 +1,174 @@
+"""A gRPC server with the chain, health, reflection and an orderly end."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from grpc_common.call import Handler
+from grpc_common.default_chain import default_chain
+from grpc_common.listener import ListenError, check_port, clear_socket, is_exposed, tcp_address
+from grpc_common.settings import GRPCServerSettings, SettingsError, plaintext_refusal
+from grpc_common.stock_health import StockHealthServicer
+
+# Without it core shares a taken port with whoever has it, and each gets some of the calls.
+OPTIONS: Final = (("grpc.so_reuseport", 0),)
+
+
+class GRPCServer:
+    """Serves what is registered on one address; `interceptors` replaces the default chain.
+
+    Without TLS it listens on loopback or a Unix socket only, unless `plaintext` says that a sidecar encrypts.
+    """
+
+    def __init__(
+        self,
+        host: str = "0.0.0.0",  # noqa: S104  # the specification's default, refused at start without `plaintext`
+        port: int = 50051,
+        interceptors: Sequence[aio.ServerInterceptor] | None = None,
+        max_workers: int = 10,
+        max_concurrent_rpcs: int = 100,
+        *,
+        unix_socket: Path | None = None,
+        plaintext: Literal["behind-mesh"] | None = None,
+        reflection_enabled: bool = True,
+        health_check_enabled: bool = True,
+        lame_duck_seconds: float = 0.0,
+    ) -> None:
+        self.host: Final = host
+        self.port = port
+        """The port asked for; once started, the one taken."""
+        self.unix_socket: Final = unix_socket
+        self.service_names: Final[list[str]] = []
+        self._interceptors = [default_chain()] if interceptors is None else list(interceptors)
+        self._max_workers = max_workers
+        self._max_concurrent_rpcs = max_concurrent_rpcs
+        self._plaintext = plaintext
+        self._reflection_enabled = reflection_enabled
+        self._lame_duck_seconds = lame_duck_seconds
+        self._health: Final = StockHealthServicer() if health_check_enabled else None
+        self._generic: list[grpc.GenericRpcHandler] = []
+        self._registered: dict[str, dict[str, Handler]] = {}
+        self._server: aio.Server | None = None
+        self._socket_inode = 0
+
+    @classmethod
+    def from_settings(
+        cls, settings: GRPCServerSettings, interceptors: Sequence[aio.ServerInterceptor] | None = None
+    ) -> Self:
+        """Make the server that `settings` describe."""
+        return cls(
+            settings.host,
+            settings.port,
+            interceptors,
+            settings.max_workers,
+            settings.max_concurrent_rpcs,
+            unix_socket=settings.unix_socket,
+            plaintext=settings.plaintext,
+            reflection_enabled=settings.reflection_enabled,
+            health_check_enabled=settings.health_check_enabled,
+            lame_duck_seconds=settings.lame_duck_seconds,
+        )
+
+    @property
+    def target(self) -> str:
+        """The address as a gRPC client on this machine dials it."""
+        return f"unix:{self.unix_socket}" if self.unix_socket else tcp_address(self.host, self.port)
+
+    def add_servicer(self, servicer: Any, add_func: Callable[[Any, Any], None]) -> None:
+        """Register `servicer` with its generated `add_XServicer_to_server`."""
+        add_func(servicer, self)
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Take handlers as `grpc.aio.Server` does, so that generated code can be handed this server."""
+        self._generic += generic_rpc_handlers
+        for handler in generic_rpc_handlers:
+            if isinstance(handler, grpc.ServiceRpcHandler):
+                self._add_name(handler.service_name())
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Handler]) -> None:
+        """Take handlers as `grpc.aio.Server` does."""
+        self._registered[service_name] = dict(method_handlers)
+        self._add_name(service_name)
+
+    def _add_name(self, name: str) -> None:
+        if name not in self.service_names:
+            self.service_names.append(name)
+
+    async def start(self) -> None:
+        """Listen and serve. Raise ListenError where that is impossible, SettingsError where it would be unsafe."""
+        if self.unix_socket is None and self._plaintext is None and is_exposed(self.host):
+            raise SettingsError([f"{plaintext_refusal(self.host)}."])
+        if self._health is not None:
+            self.add_servicer(self._health, health_pb2_grpc.add_HealthServicer_to_server)
+        if self._reflection_enabled:
+            servicer = reflection.aio.ReflectionServicer([*self.service_names, reflection.SERVICE_NAME])
+            self.add_servicer(servicer, reflection_pb2_grpc.add_ServerReflectionServicer_to_server)
+        self._server = server = aio.server(
+            migration_thread_pool=ThreadPoolExecutor(self._max_workers, thread_name_prefix="grpc-worker"),
+            interceptors=self._interceptors,
+            options=OPTIONS,
+            maximum_concurrent_rpcs=self._max_concurrent_rpcs,
+        )
+        server.add_generic_rpc_handlers(tuple(self._generic))
+        for name, handlers in self._registered.items():
+            server.add_registered_method_handlers(name, handlers)
+        self._listen(server)
+        if self._health is not None:
+            for name in self.service_names:
+                await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await server.start()
+
+    def _listen(self, server: aio.Server) -> None:
+        if self.unix_socket is not None:
+            clear_socket(self.unix_socket)
+            before = os.umask(0o177)  # nobody else may connect, not even for a moment
+            try:
+                server.add_insecure_port(f"unix:{self.unix_socket}")
+            except RuntimeError as error:
+                raise ListenError(f"cannot listen on the socket {self.unix_socket}.") from error
+            finally:
+                os.umask(before)
+            self._socket_inode = self.unix_socket.stat().st_ino
+            return
+        check_port(self.host, self.port)
+        try:
+            self.port = server.add_insecure_port(tcp_address(self.host, self.port))
+        except RuntimeError as error:
+            raise ListenError(f"cannot listen on port {self.port} of {self.host}.") from error
+
+    async def wait_for_termination(self) -> None:
+        """Return when the server has ended."""
+        if self._server is not None:
+            await self._server.wait_for_termination()
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Report NOT_SERVING, go on for the lame-duck time, refuse new calls, wait `grace` seconds for those there are.
+
+        What is not done by then is cancelled.
+        """
+        server = self._server
+        if server is None:
+            return
+        if self._health is not None:
+            await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._lame_duck_seconds)
+        stopping = asyncio.ensure_future(server.stop(grace))
+        await asyncio.sleep(0)  # first refuse new calls, then send watchers away, or they come straight back
+        if self._health is not None:
+            await self._health.stop()
+        await stopping
+        self._remove_socket()
+
+    def _remove_socket(self) -> None:
+        # Another process may have made its own socket there since.
+        path = self.unix_socket
+        if path is not None and path.exists() and path.stat().st_ino == self._socket_inode:
+            path.unlink()
