@@ -45,7 +45,7 @@ def run[S: ServiceSettings](build: Build[S], settings_type: type[S]) -> NoReturn
 class _Process[S: ServiceSettings]:
     def __init__(self, settings: S) -> None:
         self._settings = settings
-        self._log = structlog.get_logger(logger="grpc_common.run")
+        self._log = structlog.get_logger(component="run")
         self._stop = asyncio.Event()
         self._serving = False
 

@@ -3,9 +3,9 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self, get_args
+from typing import Final, Literal, Self, get_args
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, model_validator
@@ -137,7 +137,7 @@ def load_settings[S: BaseSettings](cls: type[S], environ: Mapping[str, str] | No
         problems.append(_unreadable(error, prefix))
     if problems or settings is None:
         # Nothing below may be chained: pydantic's own text can hold the values.
-        raise SettingsError(problems) from None
+        raise SettingsError(list(dict.fromkeys(problems))) from None
     return settings
 
 
@@ -176,18 +176,18 @@ def _misspelt(cls: type[BaseSettings], prefix: str, environ: Mapping[str, str], 
     for variable in sorted(environ):
         name = variable.upper()
         if name.startswith(prefix) and name not in accepted and not _KUBERNETES.fullmatch(name.removeprefix(prefix)):
-            yield f"{variable} is not a setting of this service{_suggestion(name, accepted)}."
+            yield f"{variable} is not a setting of this service{_suggestion(name, accepted)}"
     if folder is not None:
         for path in sorted(folder.iterdir()):
             name = path.name.upper()
             if name.startswith(prefix) and name not in accepted:
                 near = _suggestion(name, accepted, str.lower)
-                yield f"The secret file {path} is not a setting of this service{near}."
+                yield f"The secret file {path} is not a setting of this service{near}"
 
 
-def _suggestion(name: str, known: set[str], shown: Any = str) -> str:
+def _suggestion(name: str, known: set[str], shown: Callable[[str], str] = str) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {shown(near[0])}?".removesuffix("?") + "?" if near else ""
+    return f"; did you mean {shown(near[0])}?" if near else "."
 
 
 def _sentences(cls: type[BaseModel], prefix: str, error: pydantic.ValidationError) -> Iterator[str]:
@@ -200,7 +200,7 @@ def _sentences(cls: type[BaseModel], prefix: str, error: pydantic.ValidationErro
             about = f": {field.description}" if field is not None and field.description else ""
             yield f"{name} is not set{about.removesuffix('.')}."
         elif problem["type"] == "extra_forbidden":
-            yield f"{name} is not a setting of this service{_suggestion(name, set(fields))}."
+            yield f"{name} is not a setting of this service{_suggestion(name, set(fields))}"
         elif field is not None and _is_secret(field):
             yield f"{name} is not valid; its value is secret and not shown."
         else:

@@ -22,7 +22,7 @@ class ErrorInterceptor(Interceptor):
     """A call that fails ends with the status its error means and the error's details, and leaks nothing else."""
 
     def __init__(self) -> None:
-        self._log = structlog.get_logger(logger="grpc_common.error")
+        self._log = structlog.get_logger(component="error")
 
     def wrap(self, method: Method, call_next: Run) -> Run:  # noqa: ARG002
         """Turn every exception into an abort."""

@@ -20,7 +20,7 @@ class LoggingInterceptor(Interceptor):
     """A call leaves exactly one log line, however it ends: who called what, the status, the time; never its content."""
 
     def __init__(self) -> None:
-        self._log = structlog.get_logger(logger="grpc_common.access")
+        self._log = structlog.get_logger(component="access")
 
     def wrap(self, method: Method, call_next: Run) -> Run:  # noqa: ARG002
         """Log each call as it ends."""
