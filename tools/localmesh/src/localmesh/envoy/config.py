@@ -1,0 +1,57 @@
+"""The few words of Envoy's configuration that come again everywhere."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from localmesh import ports
+
+type Config = dict[str, Any]
+"""A message of Envoy's API, as its JSON form has it."""
+
+HEALTH = "/grpc.health.v1.Health/"
+REFLECTION = ("/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/")
+
+
+def extension(name: str, message: str, **fields: Any) -> Config:
+    """An extension by its well-known name, and its configuration by the message's name below `envoy.extensions`."""
+    return {"name": name, "typed_config": typed(f"envoy.extensions.{message}", **fields)}
+
+
+def typed(message: str, **fields: Any) -> Config:
+    """A `google.protobuf.Any` with a message in it."""
+    return {"@type": f"type.googleapis.com/{message}", **fields}
+
+
+def tcp(port: int) -> Config:
+    """A port of the loopback address."""
+    return {"socket_address": {"address": ports.LOOPBACK, "port_value": port}}
+
+
+def unix(path: Path) -> Config:
+    """A Unix socket."""
+    return {"pipe": {"path": str(path)}}
+
+
+def seconds(amount: float) -> str:
+    """A duration, as `google.protobuf.Duration` is written in JSON."""
+    return f"{amount:.3f}s"
+
+
+def listener(name: str, port: int, connection_manager: Config, transport_socket: Config) -> Config:
+    """A listener on loopback that nobody can share."""
+    chain = {
+        "filters": [connection_manager],
+        "transport_socket": transport_socket,
+        "transport_socket_connect_timeout": seconds(10),
+    }
+    return {"name": name, "address": tcp(port), "enable_reuse_port": False, "filter_chains": [chain]}
+
+
+def bootstrap(node: str, admin_port: int, listeners: Iterable[Config], clusters: Iterable[Config]) -> Config:
+    """A whole configuration without a control plane."""
+    return {
+        "node": {"id": node, "cluster": node},
+        "admin": {"address": tcp(admin_port)},
+        "static_resources": {"listeners": list(listeners), "clusters": list(clusters)},
+    }

@@ -1,0 +1,45 @@
+"""Access tokens at the ingress: signed by the issuer for our audience, or the call goes no further."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from grpc_common.policy import MethodPolicy
+from localmesh.envoy.config import HEALTH, Config, extension
+from localmesh.topology import Tokens
+
+PROVIDER = "issuer"
+CLOCK_SKEW = 5
+
+
+def verification(tokens: Tokens, jwks: Path, policies: Iterable[MethodPolicy]) -> Config:
+    """The filter that wants a valid token for all but health and the methods that are open to everybody.
+
+    The token goes on to the service, which looks at it again for roles and scopes.
+    """
+    provider = {
+        "issuer": tokens.issuer,
+        "audiences": [tokens.audience],
+        "local_jwks": {"filename": str(jwks)},
+        "forward": True,
+        "require_expiration": True,
+        "clock_skew_seconds": CLOCK_SKEW,
+        "payload_in_metadata": "token",
+    }
+    anonymous = [{"match": {"path": policy.path}} for policy in policies if policy.access.anonymous]
+    rules = [
+        {"match": {"prefix": HEALTH}},
+        *anonymous,
+        {"match": {"prefix": "/"}, "requires": {"provider_name": PROVIDER}},
+    ]
+    message = "filters.http.jwt_authn.v3.JwtAuthentication"
+    return extension("envoy.filters.http.jwt_authn", message, providers={PROVIDER: provider}, rules=rules)
+
+
+def refusal() -> Config:
+    """How a refusal is answered: 401, UNAUTHENTICATED, also where Envoy alone would say 403 (a foreign audience)."""
+    refused = extension(
+        "envoy.access_loggers.extension_filters.cel",
+        "access_loggers.filters.cel.v3.ExpressionFilter",
+        expression='response.code_details.startsWith("jwt_authn_access_denied")',
+    )
+    return {"filter": {"extension_filter": refused}, "status_code": 401}

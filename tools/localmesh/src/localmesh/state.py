@@ -1,0 +1,126 @@
+"""The state folder of a mesh, and the lock that only one running mesh can hold."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from localmesh import places
+from localmesh.failure import MeshError
+from localmesh.files import private_folder
+from localmesh.ledger import Ledger
+
+LOCK_TRIES_FOR = 0.5
+"""Seconds: somebody who only looks holds the lock for a moment."""
+
+
+class AlreadyRunning(MeshError):  # noqa: N818 - a state of things, said as it is
+    """Another mesh holds the folder."""
+
+
+class StateFolder:
+    """Everything a mesh keeps, and where. Nothing but the lock is made before `lock`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.logs = self.root / "logs"
+        self.envoy = self.root / "envoy"
+        self.certificates = self.root / "certificates"
+        self.secrets = self.root / "secrets"
+        self.postgres = self.root / "postgres"
+        self.openbao = self.root / "openbao"
+        self.issuer = self.root / "issuer"
+        self.ca = self.root / "ca.pem"
+        self.status = self.root / "status.json"
+        self._lock = self.root / "lock"
+
+    def log(self, name: str) -> Path:
+        """The log file of a process."""
+        return self.logs / f"{name}.log"
+
+    @contextmanager
+    def lock(self) -> Iterator[Ledger]:
+        """Holds the folder; ends what a mesh that died has left in it, and makes its folders anew."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
+        try:
+            if not _try_lock(handle):
+                raise AlreadyRunning(f"a mesh is already up in {self.root} (pid {self.holder() or 'unknown'})")
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            yield self._clean()
+        finally:
+            os.close(handle)
+
+    def holder(self) -> int | None:
+        """The process id of the mesh that holds the folder; `None` when none does."""
+        try:
+            handle = os.open(self._lock, os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            with contextlib.suppress(ValueError):
+                return int(os.pread(handle, 32, 0))
+            return None
+        finally:
+            os.close(handle)
+        return None
+
+    def sockets(self) -> Path:
+        """The folder for Unix sockets, outside of the state folder."""
+        return places.sockets_folder(self.root)
+
+    def wipe(self) -> None:
+        """Removes all but the lock."""
+        for path in self.root.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != self._lock:
+                path.unlink()
+
+    def leave(self) -> None:
+        """Removes what has no meaning once the mesh is down."""
+        self.status.unlink(missing_ok=True)
+        shutil.rmtree(self.sockets(), ignore_errors=True)
+        shutil.rmtree(self.secrets, ignore_errors=True)
+
+    def end_leftovers(self) -> list[str]:
+        """Ends the processes of a mesh that died without doing so itself."""
+        return Ledger(self.root / "processes.json").end_leftovers()
+
+    def _clean(self) -> Ledger:
+        self.end_leftovers()
+        try:
+            self.leave()
+            shutil.rmtree(self.logs, ignore_errors=True)
+            for folder in (self.logs, self.envoy, self.certificates, self.secrets):
+                private_folder(folder)
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
+        return Ledger(self.root / "processes.json")
+
+
+def _try_lock(handle: int) -> bool:
+    give_up = time.monotonic() + LOCK_TRIES_FOR
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
+def _unwritable(folder: Path, error: OSError) -> MeshError:
+    return MeshError(f"cannot write to the state folder {folder}: {error.strerror}; MESHWORK_STATE can name another")

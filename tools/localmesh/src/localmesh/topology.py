@@ -1,0 +1,156 @@
+"""The topology file, as the mesh reads it: services, accounts, the ingress."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from localmesh.failure import UsageError
+
+IN_THE_TREE = Path(__file__).parents[3] / "topology.toml"
+"""Where the topology stands in a checkout."""
+
+
+def _matching(pattern: str, what: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{text!r} is {what}")
+        return text
+
+    return AfterValidator(check)
+
+
+type Name = Annotated[str, _matching(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", "no name: small letters, digits and -")]
+type Domain = Annotated[str, _matching(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", "no trust domain")]
+type Module = Annotated[str, _matching(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*", "no Python module")]
+type GrpcService = Annotated[str, _matching(r"[a-z]\w*(\.\w+)+", "no full name of a gRPC service")]
+type EnvPrefix = Annotated[str, _matching(r"[A-Z][A-Z0-9_]*_", "no prefix: capital letters that end in _")]
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Service:
+    """A service of ours: a Python module that serves gRPC on a Unix socket."""
+
+    module: Module
+    env_prefix: EnvPrefix
+    grpc: Annotated[tuple[GrpcService, ...], Field(min_length=1)]
+    account: Name
+    migrate: Module | None = None
+    """The module that brings the database to its newest form, run before the service."""
+    database: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Further settings, without the prefix."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Ingress:
+    """The way in: one TLS port for gRPC and REST."""
+
+    account: Name
+    port: Annotated[int, Field(ge=1, le=65_535)]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Tokens:
+    """What an access token must say to pass the ingress."""
+
+    issuer: str
+    audience: str
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Topology:
+    """Who is in the mesh."""
+
+    trust_domain: Domain
+    namespace: Name
+    observers: tuple[Name, ...]
+    ingress: Ingress
+    tokens: Tokens
+    services: Annotated[Mapping[Name, Service], Field(min_length=1)]
+
+    @property
+    def spiffe_prefix(self) -> str:
+        """What all SPIFFE ids of the trust domain begin with."""
+        return f"spiffe://{self.trust_domain}/"
+
+    def spiffe_id(self, account: str) -> str:
+        """The SPIFFE id of an account."""
+        return f"{self.spiffe_prefix}ns/{self.namespace}/sa/{account}"
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """All accounts, each once."""
+        return tuple(dict.fromkeys((self.ingress.account, *(s.account for s in self.services.values()))))
+
+
+def read(path: Path) -> Topology:
+    """Reads a topology file; `UsageError` names the file and what is wrong in it."""
+    try:
+        document = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read the topology {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    try:
+        topology = TypeAdapter(Topology).validate_python(document)
+    except ValidationError as error:
+        raise UsageError("\n".join(f"{path}: {sentence}" for sentence in _sentences(error))) from error
+    _check_names(path, topology)
+    return topology
+
+
+def _check_names(path: Path, topology: Topology) -> None:
+    for observer in topology.observers:
+        if observer not in topology.accounts:
+            raise UsageError(
+                f"{path}: observers names {observer!r}, which is no account{near(observer, topology.accounts)}"
+            )
+    owners: dict[str, str] = {}
+    for name, service in topology.services.items():
+        if name == "ingress":
+            raise UsageError(f"{path}: a service cannot be called ingress")
+        if service.migrate and not service.database:
+            raise UsageError(f"{path}: services.{name} has a migrate module and no database")
+        for grpc in service.grpc:
+            if (other := owners.setdefault(grpc, name)) != name:
+                raise UsageError(f"{path}: both {other} and {name} say that they serve {grpc}")
+
+
+def _sentences(error: ValidationError) -> Iterable[str]:
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+        match fault["type"]:
+            case "missing":
+                yield f"{place} is missing"
+            case "unexpected_keyword_argument":
+                yield f"{place} is no setting{near(str(fault['loc'][-1]), _known(fault['loc']))}"
+            case _:
+                yield f"{place}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _known(location: tuple[int | str, ...]) -> Iterable[str]:
+    match location:
+        case ("services", _, _):
+            owner: type = Service
+        case ("ingress", _):
+            owner = Ingress
+        case ("tokens", _):
+            owner = Tokens
+        case _:
+            owner = Topology
+    return owner.__annotations__
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` when a known word is close, nothing otherwise."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
