@@ -20,6 +20,7 @@ class CompiledHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # gener
     """A handler with its chain: bytes in, bytes out, so that nothing is parsed out of the interceptors' reach."""
 
     def __init__(self, method: Method, run: Run) -> None:
+        self.method = method
         self.request_streaming = method.request_streaming
         self.response_streaming = method.response_streaming
         self.request_deserializer = None
@@ -85,12 +86,14 @@ class Chain(ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return self._unknown
-        path = handler_call_details.method
+        # A chain further in knows its method already, and whether it is one at all.
+        inner = handler.method if isinstance(handler, CompiledHandler) else None
+        path = handler_call_details.method if inner is None else inner.path
         known = self._compiled.get(path)
         # An interceptor further in may give another handler for another call.
         if known is not None and known[0] is handler:
             return known[1]
-        compiled = self.compile(handler, Method.of(path, handler))
+        compiled = self.compile(handler, inner or Method.of(path, handler))
         if known is not None or len(self._compiled) < MAX_COMPILED:
             self._compiled[path] = (handler, compiled)
         return compiled
@@ -98,7 +101,7 @@ class Chain(ServerInterceptor):
     def compile(self, handler: Handler, method: Method) -> CompiledHandler:
         """Return `handler` with the chain around it; any runtime that takes an RpcMethodHandler can run it."""
         if isinstance(handler, CompiledHandler):  # its own chain parses
-            return CompiledHandler(method, self._wrap(self.interceptors, method, drive_compiled(handler, method)))
+            return CompiledHandler(method, self._wrap(self.interceptors, method, _resume(handler, method)))
         inside = next((at for at, interceptor in enumerate(self.interceptors) if interceptor.sees_messages), None)
         outer = self.interceptors[:inside] if inside is not None else self.interceptors
         inner = self.interceptors[inside:] if inside is not None else ()
@@ -117,7 +120,7 @@ class Chain(ServerInterceptor):
         return CompiledHandler(method, self._wrap(self.interceptors, method, _refuse_unknown))
 
 
-def drive_compiled(handler: CompiledHandler, method: Method) -> Run:
+def _resume(handler: CompiledHandler, method: Method) -> Run:
     """Return the Run of a handler that has been through another chain."""
     behavior = getattr(handler, method.kind)
 

@@ -9,6 +9,7 @@ from grpc.aio import AbortError
 
 from grpc_common.call import Call
 
+_FINE: Final = frozenset({None, StatusCode.OK})
 _BY_NUMBER: Final = {status.value[0]: status for status in StatusCode}
 
 
@@ -20,19 +21,34 @@ def outcome(call: Call, exception: BaseException | None) -> StatusCode:
     # Once core has sent or been told a status no later exception changes it; core has None for one nobody has set.
     status = _status(call.context.code())
     if exception is None:
+        if status in _FINE and is_cancelled():  # the handler kept the cancellation to itself
+            return _cut(call)
         return status or StatusCode.OK
     if isinstance(exception, AbortError):
         return status or StatusCode.UNKNOWN
     if call.context.done() and status is not None:
         return status
     if isinstance(exception, asyncio.CancelledError) or lost_client(exception):
-        return StatusCode.CANCELLED if has_time(call) else StatusCode.DEADLINE_EXCEEDED
-    return status if status not in (None, StatusCode.OK) else StatusCode.UNKNOWN
+        return _cut(call)
+    return status if status is not None and status not in _FINE else StatusCode.UNKNOWN
 
 
 def lost_client(exception: BaseException) -> bool:
     """Say whether `exception` is core's way to say that there is nobody to write to any more."""
     return isinstance(exception, grpc.aio.InternalError)
+
+
+def is_cancelled() -> bool:
+    """Say whether this task has been told to stop, as core does with the task of a call nobody waits for any more.
+
+    A CancelledError without that is an ordinary failure: some future of the handler's own was cancelled.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _cut(call: Call) -> StatusCode:
+    return StatusCode.CANCELLED if has_time(call) else StatusCode.DEADLINE_EXCEEDED
 
 
 def has_time(call: Call) -> bool:

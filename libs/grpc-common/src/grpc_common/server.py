@@ -57,6 +57,7 @@ class GRPCServer:
         self._generic: list[grpc.GenericRpcHandler] = []
         self._registered: dict[str, dict[str, Handler]] = {}
         self._server: aio.Server | None = None
+        self._ended: asyncio.Future[Any] | None = None
         self._socket_inode = 0
 
     @classmethod
@@ -125,6 +126,7 @@ class GRPCServer:
             for name in self.service_names:
                 await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
+        self._ended = asyncio.ensure_future(server.wait_for_termination())
 
     def _listen(self, server: aio.Server) -> None:
         if self.unix_socket is not None:
@@ -145,9 +147,9 @@ class GRPCServer:
             raise ListenError(f"cannot listen on port {self.port} of {self.host}.") from error
 
     async def wait_for_termination(self) -> None:
-        """Return when the server has ended."""
-        if self._server is not None:
-            await self._server.wait_for_termination()
+        """Return when the server has ended; raise what broke it. May be cancelled without harm to the server."""
+        if self._ended is not None:
+            await asyncio.shield(self._ended)
 
     async def stop(self, grace: float = 5.0) -> None:
         """Report NOT_SERVING, go on for the lame-duck time, refuse new calls, wait `grace` seconds for those there are.

@@ -13,7 +13,7 @@ from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
 from grpc_common.error_trailers import clip, error_code, error_trailers
 from grpc_common.errors import INTERNAL_MESSAGE, AppException, exception_to_status
-from grpc_common.outcome import lost_client
+from grpc_common.outcome import is_cancelled, lost_client
 
 MAX_DETAILS = 1024
 
@@ -33,9 +33,9 @@ class ErrorInterceptor(Interceptor):
             except AbortError:
                 raise
             except asyncio.CancelledError as error:
-                if _is_cancelled():
+                if is_cancelled():
                     raise
-                # Some future of the handler's own was cancelled. Core would leave the caller without any answer.
+                # Core would leave the caller without any answer.
                 await self._abort(call, error)
             except Exception as error:  # noqa: BLE001
                 await self._abort(call, error)
@@ -80,11 +80,6 @@ def single(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def _facts(call: Call) -> dict[str, str]:

@@ -1,0 +1,325 @@
+"""How calls end: every kind of RPC and style of handler times every ending, through a real server and channel."""
+
+import asyncio
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+from grpc import StatusCode
+from structlog.testing import capture_logs
+
+from grpc_common import testing
+from grpc_common.default_chain import default_interceptors
+from grpc_common.errors import NotFoundError
+from meshwork.items.v1 import items_service_pb2 as pb
+
+SECRET = "hunter2"
+PATH = "/meshwork.test.Matrix/Call"
+PATIENCE = 5.0
+
+
+class Style(NamedTuple):
+    """How a handler takes streamed requests (iterator or read) and gives streamed replies (generator or write)."""
+
+    requests: str
+    replies: str
+
+    @property
+    def kind(self) -> str:
+        return "_".join("unary" if part == "unary" else "stream" for part in self)
+
+
+STYLES = [Style(*parts) for parts in product(("unary", "iterator", "read"), ("unary", "generator", "write"))]
+
+
+@dataclass
+class Handler:
+    """Takes one request, gives one reply where replies are streamed, and then comes to its end."""
+
+    style: Style
+    end: Any
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    reply: Any = field(default_factory=lambda: pb.Item(id="last"))
+
+    def generic(self) -> grpc.GenericRpcHandler:
+        make = getattr(grpc, f"{self.style.kind}_rpc_method_handler")
+        behavior = {"unary": self.give_one, "generator": self.generate, "write": self.write}[self.style.replies]
+        handler = make(behavior, pb.GetItemRequest.FromString, pb.Item.SerializeToString)
+        return grpc.method_handlers_generic_handler("meshwork.test.Matrix", {"Call": handler})
+
+    async def take(self, request, context):
+        if self.style.requests == "iterator":
+            request = await anext(aiter(request))
+        elif self.style.requests == "read":
+            request = await context.read()
+        assert request.id == "1"
+
+    async def give_one(self, request, context):
+        try:
+            await self.take(request, context)
+            self.entered.set()
+            await self.end(context)
+            return self.reply
+        finally:
+            self.left.set()
+
+    async def generate(self, request, context):
+        try:
+            await self.take(request, context)
+            yield pb.Item(id="first")
+            self.entered.set()
+            await self.end(context)
+            yield self.reply
+        finally:
+            self.left.set()
+
+    async def write(self, request, context):
+        try:
+            await self.take(request, context)
+            await context.write(pb.Item(id="first"))
+            self.entered.set()
+            await self.end(context)
+            await context.write(self.reply)
+        finally:
+            self.left.set()
+
+
+class Result(NamedTuple):
+    status: StatusCode
+    text: str
+    replies: int
+
+
+async def invoke(channel, style, request=b"\n\x011", timeout=PATIENCE, cancel_after=None):
+    """Call with one request, in bytes, and tell all that came back."""
+    call_of = getattr(channel, style.kind)(PATH)
+    requests = request if style.requests == "unary" else iter([request])
+    call = call_of(requests, timeout=timeout)
+    if cancel_after is not None:
+        asyncio.ensure_future(cancel_after.wait()).add_done_callback(lambda _: call.cancel())
+    replies = 0
+    try:
+        if style.replies == "unary":
+            await call
+            replies = 1
+        else:
+            async for _ in call:
+                replies += 1
+    except (grpc.aio.AioRpcError, asyncio.CancelledError):
+        pass
+    text = f"{await call.details()} {await call.trailing_metadata()} {await call.initial_metadata()}"
+    return Result(await call.code(), text, replies)
+
+
+def chained():
+    return None
+
+
+def stacked():
+    return default_interceptors()
+
+
+@pytest.fixture(params=[chained, stacked])
+def interceptors(request):
+    return request.param()
+
+
+@pytest.fixture(params=STYLES, ids=lambda style: f"{style.kind}-{style.requests}-{style.replies}")
+def style(request):
+    return request.param
+
+
+async def a_return(context):
+    pass
+
+
+async def a_domain_error(context):
+    raise NotFoundError("no such thing", field="id")
+
+
+async def an_abort(context):
+    await context.abort(StatusCode.FAILED_PRECONDITION, "not now")
+
+
+async def a_swallowed_abort(context):
+    try:
+        await context.abort(StatusCode.FAILED_PRECONDITION, "not now")
+    except Exception:
+        pass
+
+
+class Aborted(NamedTuple):
+    code: StatusCode
+    details: str
+    trailing_metadata: tuple
+
+
+async def an_abort_with_status(context):
+    await context.abort_with_status(Aborted(StatusCode.OUT_OF_RANGE, "too far", (("k", "v"),)))
+
+
+async def an_unimplemented(context):
+    context.set_code(StatusCode.UNIMPLEMENTED)
+    context.set_details("Method not implemented!")
+    raise NotImplementedError("Method not implemented!")
+
+
+async def a_crash(context):
+    raise RuntimeError(SECRET)
+
+
+async def a_crash_in_a_task(context):
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(a_crash(context))
+
+
+async def a_domain_error_in_a_task(context):
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(a_domain_error(context))
+
+
+async def an_abort_in_a_task(context):
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(an_abort(context))
+
+
+async def a_timeout(context):
+    async with asyncio.timeout(0):
+        await asyncio.sleep(1)
+
+
+async def a_stray_cancellation(context):
+    raise asyncio.CancelledError(SECRET)
+
+
+async def for_ever(context):
+    await asyncio.Event().wait()
+
+
+ENDINGS = [
+    (a_return, StatusCode.OK, "info"),
+    (a_domain_error, StatusCode.NOT_FOUND, "info"),
+    (an_abort, StatusCode.FAILED_PRECONDITION, "info"),
+    (a_swallowed_abort, StatusCode.FAILED_PRECONDITION, "info"),
+    (an_abort_with_status, StatusCode.OUT_OF_RANGE, "info"),
+    (an_unimplemented, StatusCode.UNIMPLEMENTED, "info"),
+    (a_crash, StatusCode.INTERNAL, "error"),
+    (a_crash_in_a_task, StatusCode.INTERNAL, "error"),
+    (a_domain_error_in_a_task, StatusCode.NOT_FOUND, "info"),
+    (an_abort_in_a_task, StatusCode.FAILED_PRECONDITION, "info"),
+    (a_timeout, StatusCode.DEADLINE_EXCEEDED, "info"),
+    (a_stray_cancellation, StatusCode.INTERNAL, "error"),
+]
+
+
+async def access_line(logs):
+    """Return the one access line of the one call; it may come a moment after the client's answer."""
+    async with asyncio.timeout(PATIENCE):
+        while not (lines := [line for line in logs if line["event"] == "call"]):
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.02)
+    lines = [line for line in logs if line["event"] == "call"]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+async def check(style, end, interceptors, status, level, **how):
+    """Make one call that ends with `end` and check all that every ending must show."""
+    handler = Handler(style, end, reply=how.pop("reply", pb.Item(id="last")))
+    with capture_logs() as logs:
+        async with testing.in_process(lambda s: s.add_generic_rpc_handlers((handler.generic(),)), interceptors) as ch:
+            cancel = handler.entered if how.pop("cancel", False) else None
+            before = asyncio.all_tasks()
+            result = await invoke(ch, style, cancel_after=cancel, **how)
+            line = await access_line(logs)
+            leaked = {task for task in asyncio.all_tasks() - before if "rpc_task" not in task.get_name()}
+    assert result.status is status
+    assert (line["status"], line["log_level"]) == (status.name, level)
+    assert line["method"] == PATH
+    assert line["kind"] == style.kind
+    assert SECRET not in result.text
+    assert "Traceback" not in result.text
+    assert not [task for task in leaked if not task.done() and "Exceptions" in task.get_name()]
+    failures = [entry for entry in logs if entry["event"] == "call failed"]
+    if status is StatusCode.INTERNAL:
+        assert [entry["error_id"] for entry in failures] == [line["error_id"]]
+        assert line["error_id"] in result.text
+    else:
+        assert not failures
+    return handler, result, line
+
+
+@pytest.mark.parametrize(("end", "status", "level"), ENDINGS, ids=lambda value: getattr(value, "__name__", None))
+async def test_an_ending_of_the_handler(style, end, status, level, interceptors):
+    handler, result, line = await check(style, end, interceptors, status, level)
+    assert handler.left.is_set()
+    assert line.get("received", 1) == 1
+    if style.replies != "unary":
+        assert line["sent"] == result.replies == (2 if end is a_return else 1)
+
+
+async def test_a_status_set_without_an_exception(style, interceptors):
+    async def end(context):
+        context.set_code(StatusCode.DATA_LOSS)
+        context.set_details("gone")
+
+    await check(style, end, interceptors, StatusCode.DATA_LOSS, "error")
+
+
+async def test_a_status_set_and_no_reply(interceptors):
+    async def end(context):
+        context.set_code(StatusCode.ABORTED)
+
+    await check(Style("unary", "unary"), end, interceptors, StatusCode.ABORTED, "info", reply=None)
+
+
+async def test_a_client_that_goes_away(style, interceptors):
+    handler, _, _ = await check(style, for_ever, interceptors, StatusCode.CANCELLED, "info", cancel=True)
+    assert handler.left.is_set()
+
+
+async def test_a_deadline_that_passes(style, interceptors):
+    handler, _, _ = await check(style, for_ever, interceptors, StatusCode.DEADLINE_EXCEEDED, "info", timeout=0.15)
+    assert handler.left.is_set()
+
+
+async def test_a_request_that_does_not_parse(style, interceptors):
+    garbage = b"\x0a\xff" + SECRET.encode()
+    _, result, _ = await check(style, a_return, interceptors, StatusCode.INVALID_ARGUMENT, "info", request=garbage)
+    assert "DecodeError" not in result.text
+
+
+async def test_a_reply_that_does_not_serialise(style, interceptors):
+    await check(style, a_return, interceptors, StatusCode.INTERNAL, "error", reply={"not": SECRET})
+
+
+async def test_no_reply(interceptors):
+    await check(Style("unary", "unary"), a_return, interceptors, StatusCode.INTERNAL, "error", reply=None)
+
+
+async def test_a_handler_that_swallows_its_cancellation(style, interceptors):
+    async def end(context):
+        try:
+            await for_ever(context)
+        except asyncio.CancelledError:
+            pass
+
+    await check(style, end, interceptors, StatusCode.CANCELLED, "info", cancel=True)
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
+async def test_an_unknown_method(kind, interceptors):
+    with capture_logs() as logs:
+        async with testing.in_process(lambda _: None, interceptors) as channel:
+            for name in ("A", "B"):
+                style = Style(*("unary" if part == "unary" else "read" for part in kind.split("_")))
+                call = getattr(channel, kind)(f"/no.such.Service/{name}")
+                requests = b"" if style.requests == "unary" else iter([b""])
+                reply = call(requests, timeout=PATIENCE)
+                assert await reply.code() is StatusCode.UNIMPLEMENTED
+            await asyncio.sleep(0.02)
+    calls = [(line["method"], line["status"]) for line in logs if line["event"] == "call"]
+    assert calls == [("unknown", "UNIMPLEMENTED")] * 2

@@ -1,0 +1,162 @@
+"""Errors: each class to its status, both trailers, and nothing that must not be told."""
+
+import asyncio
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from grpc_common import errors
+from grpc_common.errors import ERROR_STATUS_MAP, FieldViolation, exception_to_status
+from grpc_common.testing import in_process
+from meshwork.common.v1 import errors_pb2
+from meshwork.items.v1 import items_service_pb2 as pb
+from meshwork.items.v1 import items_service_pb2_grpc as rpc
+
+EXPECTED = {
+    errors.ValidationError: StatusCode.INVALID_ARGUMENT,
+    errors.NotFoundError: StatusCode.NOT_FOUND,
+    errors.UnauthorizedError: StatusCode.UNAUTHENTICATED,
+    errors.ForbiddenError: StatusCode.PERMISSION_DENIED,
+    errors.ConflictError: StatusCode.ALREADY_EXISTS,
+    errors.AbortedError: StatusCode.ABORTED,
+    errors.RateLimitError: StatusCode.RESOURCE_EXHAUSTED,
+    errors.ExternalServiceError: StatusCode.UNAVAILABLE,
+    errors.DatabaseError: StatusCode.INTERNAL,
+}
+
+
+class ItemLockedError(errors.ConflictError):
+    code = "ITEM_LOCKED"
+
+
+class Raising(rpc.ItemServiceServicer):
+    error: BaseException
+
+    async def GetItem(self, request, context):
+        raise self.error
+
+
+async def failed(error):
+    """Raise `error` in a handler; return the client's error and both details."""
+    servicer = Raising()
+    servicer.error = error
+    async with in_process(lambda server: rpc.add_ItemServiceServicer_to_server(servicer, server)) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(), timeout=5)
+    trailers = dict(caught.value.trailing_metadata())
+    detail = errors_pb2.ErrorDetail.FromString(trailers["error-detail-bin"])
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    return caught.value, detail, status
+
+
+def unpack(status, kind):
+    found = kind()
+    assert [True for detail in status.details if detail.Unpack(found)] == [True]
+    return found
+
+
+def test_the_map_is_the_specification():
+    assert ERROR_STATUS_MAP == EXPECTED
+
+
+@settings(max_examples=200, deadline=None)
+@given(kind=st.sampled_from([*EXPECTED, ItemLockedError]), message=st.text(), field=st.text(max_size=20))
+def test_every_error_has_the_status_of_its_kind(kind, message, field):
+    """**Feature: grpc-microservices-support, Property 3: Domain Error to gRPC Status Mapping**"""
+    status, text = exception_to_status(kind(message, field=field))
+    assert status is EXPECTED.get(kind, StatusCode.ALREADY_EXISTS)
+    assert isinstance(text, str)
+    if message:
+        assert text == message
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    kind=st.sampled_from([*EXPECTED, ItemLockedError]),
+    message=st.text(min_size=1, max_size=2000),
+    field=st.text(max_size=2000),
+    metadata=st.dictionaries(st.text(max_size=100), st.text(max_size=2000), max_size=20),
+)
+@example(errors.NotFoundError, "\ud800 half a pair", "\ud800", {"\ud800": "\ud800"})
+@example(errors.NotFoundError, "ü" * 10_000, "ü" * 10_000, {str(n): "ü" * 10_000 for n in range(50)})
+@example(errors.NotFoundError, "line\r\nx-forged: 1\x00", "", {})
+async def test_every_error_reaches_the_caller_whatever_it_holds(kind, message, field, metadata):
+    """**Feature: grpc-microservices-support, Property 3: Domain Error to gRPC Status Mapping**"""
+    error, detail, status = await failed(kind(message, field=field, metadata=metadata))
+    assert error.code() is EXPECTED.get(kind, StatusCode.ALREADY_EXISTS)
+    assert detail.code == kind.code == unpack(status, error_details_pb2.ErrorInfo).reason
+    assert status.code == error.code().value[0]
+    assert "x-forged" not in dict(error.trailing_metadata())
+
+
+@settings(max_examples=100, deadline=None)
+@given(secret=st.text("abcdefghijk", min_size=12), kind=st.sampled_from([KeyError, RuntimeError, OSError, ValueError]))
+async def test_an_error_nobody_planned_for_tells_only_its_id(secret, kind):
+    with capture_logs() as logs:
+        error, detail, status = await failed(kind(secret))
+    assert error.code() is StatusCode.INTERNAL
+    assert secret not in f"{error.details()} {error.trailing_metadata()} {detail} {status}"
+    assert detail.metadata["error_id"] in error.details()
+    assert [line["error_id"] for line in logs if line["event"] == "call failed"] == [detail.metadata["error_id"]]
+    assert [repr(line["exc_info"]) for line in logs if "exc_info" in line] == [repr(kind(secret))]
+
+
+async def test_every_violation_is_reported():
+    violations = [FieldViolation("name", "must not be empty"), FieldViolation("price", "must be 0 or more")]
+    error, detail, status = await failed(errors.ValidationError(violations=violations))
+    assert detail.field == "name"
+    assert error.details() == "name: must not be empty; price: must be 0 or more"
+    bad = unpack(status, error_details_pb2.BadRequest)
+    assert [(each.field, each.description) for each in bad.field_violations] == [
+        ("name", "must not be empty"),
+        ("price", "must be 0 or more"),
+    ]
+
+
+async def test_more_violations_than_metadata_can_hold():
+    violations = [FieldViolation(f"[{at}].name", "must not be empty " * 10) for at in range(1000)]
+    error, _, status = await failed(errors.ValidationError(violations=violations))
+    assert error.code() is StatusCode.INVALID_ARGUMENT
+    assert unpack(status, error_details_pb2.BadRequest).field_violations[0].field == "[0].name"
+
+
+async def test_a_single_field_is_a_violation():
+    _, detail, status = await failed(errors.ValidationError("must not be empty", field="id"))
+    assert detail.field == "id"
+    assert unpack(status, error_details_pb2.BadRequest).field_violations[0].field == "id"
+
+
+async def test_a_rate_limit_says_when_to_come_back():
+    _, _, status = await failed(errors.RateLimitError("too many", retry_after=1.5))
+    delay = unpack(status, error_details_pb2.RetryInfo).retry_delay
+    assert delay.seconds + delay.nanos / 1e9 == 1.5
+
+
+@pytest.mark.parametrize("error", [TimeoutError("secret"), asyncio.TimeoutError("secret")])
+async def test_a_timeout_is_a_deadline(error):
+    failure, detail, _ = await failed(error)
+    assert failure.code() is StatusCode.DEADLINE_EXCEEDED
+    assert detail.code == "DEADLINE_EXCEEDED"
+    assert "secret" not in failure.details()
+
+
+async def test_the_trailers_a_handler_has_set_stay():
+    class Setting(rpc.ItemServiceServicer):
+        async def GetItem(self, request, context):
+            context.set_trailing_metadata((("next-page-token", "x"),))
+            if request.id:
+                raise errors.NotFoundError("no")
+            return pb.Item()
+
+    async with in_process(lambda server: rpc.add_ItemServiceServicer_to_server(Setting(), server)) as channel:
+        for item in ("", "1"):
+            call = rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id=item))
+            trailers = dict(await call.trailing_metadata())
+            assert trailers["next-page-token"] == "x"
+            assert bool(trailers["x-correlation-id"]) or item
+            assert ("error-detail-bin" in trailers) == bool(item)

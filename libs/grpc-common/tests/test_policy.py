@@ -1,0 +1,125 @@
+"""Policies: every method has one, a service's default is merged in, and a bad one is refused with a sentence."""
+
+import meshwork.items.v1.items_service_pb2
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import FieldDescriptor
+
+from grpc_common.policy import Access, PolicyError, Retry, method_policy, policy_of, service_policies
+from meshwork.policy.v1 import policy_pb2
+from meshwork.policy.v1.policy_pb2 import Access as AccessOption
+from meshwork.policy.v1.policy_pb2 import Backoff, Policy, Rate
+from meshwork.policy.v1.policy_pb2 import Retry as RetryOption
+
+SERVICES = [
+    service
+    for module in (meshwork.items.v1.items_service_pb2,)
+    for service in module.DESCRIPTOR.services_by_name.values()
+]
+AUTHENTICATED = AccessOption(mode=policy_pb2.ACCESS_MODE_AUTHENTICATED)
+ANONYMOUS = AccessOption(mode=policy_pb2.ACCESS_MODE_ANONYMOUS)
+IDEMPOTENT = descriptor_pb2.MethodOptions.IDEMPOTENT
+
+
+def timeout(seconds=5):
+    return {"timeout": {"seconds": seconds}}
+
+
+def method(policy=None, default=None, level=None, fields=()):
+    """Build a service with one method in a pool of its own."""
+    file = descriptor_pb2.FileDescriptorProto(name="shop.proto", package="shop", syntax="proto3")
+    request = file.message_type.add(name="BuyRequest")
+    for number, name in enumerate(fields, 1):
+        request.field.add(
+            name=name, number=number, type=FieldDescriptor.TYPE_STRING, label=FieldDescriptor.LABEL_OPTIONAL
+        )
+    service = file.service.add(name="Shop")
+    if default is not None:
+        service.options.Extensions[policy_pb2.default_policy].CopyFrom(default)
+    buy = service.method.add(name="Buy", input_type=".shop.BuyRequest", output_type=".shop.BuyRequest")
+    if level is not None:
+        buy.options.idempotency_level = level
+    if policy is not None:
+        buy.options.Extensions[policy_pb2.policy].CopyFrom(policy)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return pool.FindServiceByName("shop.Shop").methods_by_name["Buy"]
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.full_name)
+def test_every_method_of_every_service_has_a_valid_policy(service):
+    policies = service_policies(service)
+    assert len(policies) == len(service.methods)
+    assert all(policy.callers for policy in policies.values())
+
+
+def test_what_a_policy_says():
+    policy = policy_of("/meshwork.items.v1.ItemService/GetItem")
+    assert policy.timeout == 2
+    assert policy.retry == Retry("client", 4, ("UNAVAILABLE",), 0.1, 1.0)
+    assert policy.access == Access(anonymous=False, roles=(), scopes=())
+    assert policy.callers == ("ingress",)
+    assert policy.idempotency == "NO_SIDE_EFFECTS"
+    assert policy.priority == "INTERACTIVE"
+    assert not policy.response_streaming
+
+
+def test_the_method_wins_over_the_service():
+    default = Policy(access=AccessOption(mode=AUTHENTICATED.mode, roles=["reader"]), callers=["a"], **timeout(9))
+    merged = method_policy(method(Policy(access=AccessOption(roles=["editor"]), callers=["b", "c"]), default))
+    assert merged.timeout == 9
+    assert merged.access == Access(anonymous=False, roles=("editor",), scopes=())
+    assert merged.callers == ("b", "c")
+
+
+@pytest.mark.parametrize("path", ["/no.such.Service/Method", "/meshwork.items.v1.ItemService/No", "", "/", "x"])
+def test_a_method_nobody_knows_has_no_policy(path):
+    assert policy_of(path) is None
+
+
+def test_a_request_id_makes_a_write_repeatable():
+    retry = RetryOption(owner=policy_pb2.RETRY_OWNER_CLIENT, max_attempts=3)
+    policy = Policy(access=AUTHENTICATED, retry=retry, **timeout())
+    assert method_policy(method(policy, fields=["request_id"])).retry.max_attempts == 3
+
+
+def retried(**changes):
+    retry = RetryOption(**({"owner": policy_pb2.RETRY_OWNER_CLIENT, "max_attempts": 3} | changes))
+    return Policy(access=AUTHENTICATED, retry=retry, **timeout())
+
+
+BAD = {
+    "no policy": (None, "has no policy"),
+    "no timeout": (Policy(access=AUTHENTICATED), "has no timeout"),
+    "a timeout below 0": (Policy(access=AUTHENTICATED, **timeout(-1)), "has no timeout"),
+    "no access": (Policy(**timeout()), "has no access mode"),
+    "roles of nobody": (Policy(access=AccessOption(mode=ANONYMOUS.mode, roles=["a"]), **timeout()), "is anonymous"),
+    "a caller twice": (Policy(access=ANONYMOUS, callers=["a", "a"], **timeout()), "twice"),
+    "an empty role": (Policy(access=AccessOption(mode=AUTHENTICATED.mode, roles=[""]), **timeout()), "empty role"),
+    "one attempt": (retried(max_attempts=1), "max_attempts 1"),
+    "six attempts": (retried(max_attempts=6), "max_attempts 6"),
+    "attempts of nobody": (retried(owner=policy_pb2.RETRY_OWNER_NONE), "no retry owner"),
+    "an unknown status": (retried(codes=["UNAVAILIBLE"]), "'UNAVAILIBLE'"),
+    "retry on success": (retried(codes=["OK"]), "'OK'"),
+    "a shrinking backoff": (retried(backoff=Backoff(initial={"seconds": 2}, max={"seconds": 1})), "backoff"),
+    "no rate": (Policy(access=ANONYMOUS, rate=Rate(per_second=0), **timeout()), "rate"),
+}
+
+
+@pytest.mark.parametrize(("policy", "sentence"), BAD.values(), ids=BAD)
+def test_a_bad_policy_is_refused(policy, sentence):
+    with pytest.raises(PolicyError, match=sentence) as caught:
+        method_policy(method(policy, level=IDEMPOTENT))
+    assert "/shop.Shop/Buy" in str(caught.value)
+
+
+def test_a_write_is_not_retried():
+    with pytest.raises(PolicyError, match="could do the work twice"):
+        method_policy(method(retried()))
+
+
+def test_a_default_alone_is_no_policy():
+    with pytest.raises(PolicyError, match="has no policy"):
+        method_policy(method(None, default=Policy(access=ANONYMOUS, **timeout())))
+
+
