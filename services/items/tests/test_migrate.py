@@ -29,7 +29,7 @@ async def ask[T](url: str, limits: Limits, question: Callable[[Connection], T]) 
         return await connection.run_sync(question)
 
 
-def schema(connection: Connection) -> dict[str, object]:
+def schema(connection: Connection) -> dict[str, Any]:
     """Everything the database says about the tables of the service."""
     inspector = inspect(connection)
     return {
@@ -112,7 +112,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(url: str, limits: Li
 
 async def test_a_database_without_the_migrations_is_not_served(url: str, limits: Limits) -> None:
     async with open_engine(url, limits) as engine:
-        with pytest.raises(DatabaseError, match="run python -m items.migrate first"):
+        with pytest.raises(DatabaseError, match=r"run python -m items\.migrate first"):
             await require_current(engine)
 
     await migrate(url)

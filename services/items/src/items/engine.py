@@ -46,7 +46,7 @@ async def _connect_once(engine: AsyncEngine) -> None:
         async with engine.connect():
             pass
     except (SQLAlchemyError, OSError) as error:
-        where = engine.url.render_as_string(hide_password=True)
+        where = engine.url.set(query={}).render_as_string(hide_password=True)  # a query may have a password as well
         reason = str(getattr(error, "orig", None) or error) or type(error).__name__
         raise ExternalServiceError(f"cannot connect to the database {where}: {reason}") from error
 

@@ -1,0 +1,82 @@
+"""PostgreSQL goes away and comes back while the service runs."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+import pytest_asyncio
+from grpc import StatusCode
+from pydantic import SecretStr
+
+from grpc_common.testing import in_process
+from items.main import build
+from items.settings import ItemsSettings
+from localmesh.parts.postgres import Postgres
+from meshwork.items.v1 import items_service_pb2 as pb
+from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
+
+if TYPE_CHECKING:  # there is no such class at run time
+    from meshwork.items.v1.items_service_pb2_grpc import ItemServiceAsyncStub as Stub
+
+
+@pytest_asyncio.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Postgres]:
+    """A PostgreSQL that a test may stop and start again: its data and its port stay."""
+    server = Postgres(tmp_path, keep=True)
+    try:
+        yield server
+    finally:
+        server.discard()
+
+
+async def test_calls_fail_fast_and_go_on_after_the_restart(server: Postgres) -> None:
+    async with server:
+        url = await server.create_database("items")
+        settings = ItemsSettings(database_url=SecretStr(url))
+        async with build(settings) as register, in_process(register) as channel:
+            items: Stub = ItemServiceStub(channel)
+            item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
+            await fill_the_pool(items, item.id)
+
+            await server.__aexit__(None, None, None)
+            for call in (
+                lambda: items.GetItem(pb.GetItemRequest(id=item.id)),
+                lambda: items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-2")),
+                lambda: items.UpdateItem(pb.UpdateItemRequest(id=item.id, name="Lantern")),
+                lambda: items.DeleteItem(pb.DeleteItemRequest(id=item.id)),
+            ):
+                began = time.monotonic()
+                with pytest.raises(grpc.aio.AioRpcError) as failed:
+                    await call()
+                assert time.monotonic() - began < 1.5
+                assert failed.value.code() is StatusCode.UNAVAILABLE
+                assert failed.value.details() == "the database cannot be reached or does not answer in time"
+
+            await server.__aenter__()
+            await fill_the_pool(items, item.id)
+            assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
+
+
+async def test_a_restart_that_nobody_saw_costs_no_call(server: Postgres) -> None:
+    async with server:
+        url = await server.create_database("items")
+        settings = ItemsSettings(database_url=SecretStr(url))
+        async with build(settings) as register, in_process(register) as channel:
+            items: Stub = ItemServiceStub(channel)
+            item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
+            await fill_the_pool(items, item.id)
+
+            await server.__aexit__(None, None, None)
+            await server.__aenter__()
+
+            await fill_the_pool(items, item.id)
+            await items.DeleteItem(pb.DeleteItemRequest(id=item.id))
+
+
+async def fill_the_pool(items: "Stub", item_id: str) -> None:
+    """Has all connections of the pool used, and all of them work."""
+    await asyncio.gather(*(items.GetItem(pb.GetItemRequest(id=item_id)) for _ in range(30)))

@@ -1,0 +1,139 @@
+"""The service as a process of its own: how it starts, what it says when it cannot, how it stops."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from items import main, migrate
+from localmesh.parts.postgres import Postgres
+from meshwork.items.v1 import items_service_pb2 as pb
+from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
+
+if TYPE_CHECKING:  # there is no such class at run time
+    from meshwork.items.v1.items_service_pb2_grpc import ItemServiceAsyncStub as Stub
+
+SERVICE = "meshwork.items.v1.ItemService"
+
+
+async def start(program: Any, folder: Path, **environment: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        program.__name__,
+        cwd=folder,
+        env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def end_of(process: asyncio.subprocess.Process) -> tuple[int, list[str]]:
+    """Returns the exit status and what the process wrote, line by line."""
+    _, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode is not None
+    return process.returncode, errors.decode().splitlines()
+
+
+@asynccontextmanager
+async def serving(folder: Path, **environment: str) -> AsyncIterator["Stub"]:
+    """Runs the service on a Unix socket, and asserts that it exits with 0 on SIGTERM."""
+    with tempfile.TemporaryDirectory() as short:  # a socket's path has at most 107 bytes
+        socket = f"{short}/items.sock"
+        process = await start(main, folder, ITEMS_GRPC__UNIX_SOCKET=socket, **environment)
+        try:
+            async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+                health: Any = health_pb2_grpc.HealthStub(channel)
+                request = health_pb2.HealthCheckRequest(service=SERVICE)
+                answer = await health.Check(request, wait_for_ready=True, timeout=20)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+                yield ItemServiceStub(channel)
+            process.send_signal(signal.SIGTERM)
+            status, lines = await end_of(process)
+            assert status == 0, lines
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def test_alone_it_makes_its_database_and_finds_it_again(tmp_path: Path) -> None:
+    async with serving(tmp_path) as items:
+        item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
+
+    assert (tmp_path / "items.db").is_file()
+    async with serving(tmp_path) as items:
+        assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
+
+
+async def test_on_postgresql_with_its_url_in_a_file_and_the_migrations_done_before(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "items_database_url").write_text(await postgres.create_database("alone"))
+    environment = {"ITEMS_SECRETS_DIR": str(secrets), "ITEMS_MIGRATE_ON_START": "false"}
+
+    status, lines = await end_of(await start(main, tmp_path, **environment))
+    assert status == 1
+    assert reason(lines) == "DatabaseError: the database lacks migrations: run python -m items.migrate first"
+
+    assert await end_of(await start(migrate, tmp_path, **environment)) == (0, [])
+    async with serving(tmp_path, **environment) as items:
+        item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
+        assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
+    assert not (tmp_path / "items.db").exists()
+
+
+@pytest.mark.parametrize("migrate_on_start", ["true", "false"])
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+asyncpg://items:hunter2@127.0.0.1:1/items", "postgresql+asyncpg://items:***@127.0.0.1:1/items"),
+        ("postgresql+asyncpg://127.0.0.1:1/items?password=hunter2", "postgresql+asyncpg://127.0.0.1:1/items"),
+        ("sqlite+aiosqlite:////nowhere/items.db", "sqlite+aiosqlite:////nowhere/items.db"),
+    ],
+)
+async def test_an_unreachable_database_is_told_in_one_line_without_its_password(
+    tmp_path: Path, url: str, shown: str, migrate_on_start: str
+) -> None:
+    process = await start(main, tmp_path, ITEMS_DATABASE_URL=url, ITEMS_MIGRATE_ON_START=migrate_on_start)
+
+    status, lines = await end_of(process)
+
+    assert status == 1
+    assert len(lines) == 1
+    assert f"cannot connect to the database {shown}: " in reason(lines)
+    assert "hunter2" not in lines[0]
+
+
+async def test_a_wrong_password_is_told_without_it(tmp_path: Path, postgres: Postgres) -> None:
+    url = await postgres.create_database("locked")
+    name, rest = url.split("locked:")
+    wrong = f"{name}locked:hunter2@{rest.split('@')[1]}"
+
+    status, lines = await end_of(await start(main, tmp_path, ITEMS_DATABASE_URL=wrong))
+
+    assert status == 1
+    assert "password authentication failed" in reason(lines)
+    assert "hunter2" not in "".join(lines)
+
+
+async def test_a_misspelt_setting_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    status, lines = await end_of(await start(main, tmp_path, ITEMS_MIGRATE_AT_START="false"))
+
+    assert status == 2
+    assert lines == ["ITEMS_MIGRATE_AT_START is not a setting of this service; did you mean ITEMS_MIGRATE_ON_START?"]
+
+
+def reason(lines: list[str]) -> str:
+    return str(json.loads(lines[-1])["reason"])

@@ -1,0 +1,312 @@
+"""The service as its callers see it, on PostgreSQL and on SQLite."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from items.table import ITEMS
+from meshwork.common.v1.errors_pb2 import ErrorDetail
+from meshwork.items.v1 import items_service_pb2 as pb
+
+if TYPE_CHECKING:  # there is no such class at run time
+    from meshwork.items.v1.items_service_pb2_grpc import ItemServiceAsyncStub as Stub
+
+type Call = Awaitable[Any]
+
+
+def a_lamp(**changes: Any) -> pb.CreateItemRequest:
+    values: dict[str, Any] = {"name": "Lamp", "description": "of brass", "sku": "L-1", "quantity": 3, "price": 9.5}
+    return pb.CreateItemRequest(**(values | changes))
+
+
+async def refusal(call: Call) -> tuple[StatusCode, ErrorDetail, list[str]]:
+    """Returns the status of a call that fails, its ErrorDetail, and the fields its BadRequest names."""
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await call
+    trailers = dict(failed.value.trailing_metadata() or ())
+    detail = ErrorDetail.FromString(trailers["error-detail-bin"])
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    assert status.code == failed.value.code().value[0]
+    assert status.message == detail.message == failed.value.details()
+    fields: list[str] = []
+    for packed in status.details:
+        bad_request, info = error_details_pb2.BadRequest(), error_details_pb2.ErrorInfo()
+        if packed.Unpack(bad_request):
+            fields = [violation.field for violation in bad_request.field_violations]
+        if packed.Unpack(info):
+            assert info.reason == detail.code
+    return failed.value.code(), detail, fields
+
+
+@asynccontextmanager
+async def nothing_written(engine: AsyncEngine) -> AsyncIterator[None]:
+    async def everything() -> Any:
+        async with engine.connect() as connection:
+            return (await connection.execute(select(ITEMS).order_by(ITEMS.c.id))).all()
+
+    before = await everything()
+    yield
+    assert await everything() == before
+
+
+class TestCreateItem:
+    async def test_answers_the_item_with_its_id_and_times(self, items: "Stub", clock: Any) -> None:
+        item = await items.CreateItem(a_lamp())
+
+        assert len(item.id) == 36
+        assert (item.name, item.description, item.sku) == ("Lamp", "of brass", "L-1")
+        assert (item.quantity, item.price, item.is_active) == (3, 9.5, True)
+        assert at(item.created_at) == at(item.updated_at) == clock.now
+
+    async def test_keeps_the_item(self, items: "Stub") -> None:
+        item = await items.CreateItem(a_lamp())
+
+        assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
+
+    async def test_a_sku_that_is_taken(self, items: "Stub", engine: AsyncEngine) -> None:
+        await items.CreateItem(a_lamp())
+
+        async with nothing_written(engine):
+            status, detail, _ = await refusal(items.CreateItem(a_lamp(name="Other")))
+
+        assert status is StatusCode.ALREADY_EXISTS
+        assert (detail.code, detail.field) == ("ALREADY_EXISTS", "sku")
+        assert detail.message == "another item has this sku"
+
+    async def test_of_many_with_one_sku_at_once_one_wins(self, items: "Stub", engine: AsyncEngine) -> None:
+        calls = [items.CreateItem(a_lamp(name=f"Lamp {number}")) for number in range(20)]
+
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+
+        (winner,) = [outcome for outcome in outcomes if isinstance(outcome, pb.Item)]
+        losers = [outcome.code() for outcome in outcomes if isinstance(outcome, grpc.aio.AioRpcError)]
+        assert losers == [StatusCode.ALREADY_EXISTS] * 19
+        assert await items.GetItem(pb.GetItemRequest(id=winner.id)) == winner
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("name", ""),
+            ("name", "x" * 201),
+            ("name", "a\x00b"),
+            ("name", "a\x1bb"),
+            ("description", "x" * 2001),
+            ("description", "a\x00b"),
+            ("sku", ""),
+            ("sku", "x" * 65),
+            ("sku", "' OR 1=1"),
+            ("quantity", -1),
+            ("price", -0.01),
+            ("price", math.nan),
+            ("price", math.inf),
+            ("price", -math.inf),
+        ],
+    )
+    async def test_a_bad_field(self, items: "Stub", engine: AsyncEngine, field: str, value: object) -> None:
+        async with nothing_written(engine):
+            status, detail, fields = await refusal(items.CreateItem(a_lamp(**{field: value})))
+
+        assert status is StatusCode.INVALID_ARGUMENT
+        assert (detail.code, detail.field, fields) == ("INVALID_ARGUMENT", field, [field])
+
+    async def test_every_bad_field_is_named(self, items: "Stub", engine: AsyncEngine) -> None:
+        request = pb.CreateItemRequest(description="\x00", quantity=-1, price=math.nan)
+
+        async with nothing_written(engine):
+            status, detail, fields = await refusal(items.CreateItem(request))
+
+        assert status is StatusCode.INVALID_ARGUMENT
+        assert detail.field == "name"
+        assert fields == ["name", "description", "sku", "quantity", "price"]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "'; DROP TABLE items; --",
+            "Robert'); DELETE FROM items WHERE ('1'='1",
+            '"; \\copy items to program',
+            "%s %(name)s :name $1 ? {0} {{name}}",
+            "<script>alert(1)</script>",
+            "\\x00 \\u0000 %00",
+            "${jndi:ldap://x}",
+        ],
+    )
+    async def test_code_in_a_text_is_only_text(self, items: "Stub", text: str) -> None:
+        item = await items.CreateItem(a_lamp(name=text, description=text))
+
+        kept = await items.GetItem(pb.GetItemRequest(id=item.id))
+
+        assert (kept.name, kept.description) == (text, text)
+
+
+class TestGetItem:
+    async def test_an_item_that_is_not_there(self, items: "Stub") -> None:
+        status, detail, _ = await refusal(items.GetItem(pb.GetItemRequest(id="nobody")))
+
+        assert status is StatusCode.NOT_FOUND
+        assert (detail.code, detail.field) == ("NOT_FOUND", "id")
+        assert detail.message == "there is no item nobody"
+
+    @pytest.mark.parametrize("bad", ["", "x" * 65, "a\x00"])
+    async def test_an_id_that_no_item_can_have(self, items: "Stub", bad: str) -> None:
+        status, detail, fields = await refusal(items.GetItem(pb.GetItemRequest(id=bad)))
+
+        assert status is StatusCode.INVALID_ARGUMENT
+        assert (detail.field, fields) == ("id", ["id"])
+
+    async def test_code_in_the_id_finds_nothing(self, items: "Stub") -> None:
+        await items.CreateItem(a_lamp())
+
+        status, _, _ = await refusal(items.GetItem(pb.GetItemRequest(id="' OR '1'='1")))
+
+        assert status is StatusCode.NOT_FOUND
+
+
+class TestUpdateItem:
+    async def test_changes_what_is_present_and_nothing_else(self, items: "Stub", clock: Any) -> None:
+        item = await items.CreateItem(a_lamp())
+        clock.move(seconds=1)
+
+        changed = await items.UpdateItem(pb.UpdateItemRequest(id=item.id, name="Lantern"))
+
+        item.name = "Lantern"
+        item.updated_at.FromDatetime(clock.now)
+        assert changed == item
+        assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
+
+    async def test_present_and_empty_is_empty(self, items: "Stub") -> None:
+        item = await items.CreateItem(a_lamp())
+
+        changed = await items.UpdateItem(pb.UpdateItemRequest(id=item.id, description="", quantity=0, price=0))
+
+        assert (changed.name, changed.description, changed.quantity, changed.price) == ("Lamp", "", 0, 0)
+
+    async def test_nothing_present_changes_nothing(self, items: "Stub", clock: Any) -> None:
+        item = await items.CreateItem(a_lamp())
+        clock.move(seconds=1)
+
+        assert await items.UpdateItem(pb.UpdateItemRequest(id=item.id)) == item
+
+    async def test_a_clock_that_goes_back_does_not_take_the_time_of_change_with_it(
+        self, items: "Stub", clock: Any
+    ) -> None:
+        item = await items.CreateItem(a_lamp())
+        clock.move(seconds=-60)
+
+        changed = await items.UpdateItem(pb.UpdateItemRequest(id=item.id, quantity=1))
+
+        assert (changed.quantity, changed.updated_at) == (1, item.updated_at)
+
+    async def test_an_item_that_is_not_there(self, items: "Stub", engine: AsyncEngine) -> None:
+        async with nothing_written(engine):
+            status, detail, _ = await refusal(items.UpdateItem(pb.UpdateItemRequest(id="nobody", name="x")))
+
+        assert (status, detail.code, detail.field) == (StatusCode.NOT_FOUND, "NOT_FOUND", "id")
+
+    async def test_every_bad_field_is_named_and_nothing_is_written(self, items: "Stub", engine: AsyncEngine) -> None:
+        item = await items.CreateItem(a_lamp())
+        request = pb.UpdateItemRequest(id=item.id, name="", description="fine", quantity=-1, price=math.inf)
+
+        async with nothing_written(engine):
+            status, detail, fields = await refusal(items.UpdateItem(request))
+
+        assert (status, detail.code) == (StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+        assert fields == ["name", "quantity", "price"]
+
+    async def test_a_bad_id_is_named_with_the_other_fields(self, items: "Stub") -> None:
+        _, _, fields = await refusal(items.UpdateItem(pb.UpdateItemRequest(name="")))
+
+        assert fields == ["id", "name"]
+
+    async def test_changes_of_different_fields_at_once_are_all_kept(self, items: "Stub") -> None:
+        item = await items.CreateItem(a_lamp())
+
+        await asyncio.gather(
+            items.UpdateItem(pb.UpdateItemRequest(id=item.id, name="Lantern")),
+            items.UpdateItem(pb.UpdateItemRequest(id=item.id, description="of tin")),
+            items.UpdateItem(pb.UpdateItemRequest(id=item.id, quantity=7)),
+            items.UpdateItem(pb.UpdateItemRequest(id=item.id, price=1.25)),
+        )
+
+        kept = await items.GetItem(pb.GetItemRequest(id=item.id))
+        assert (kept.name, kept.description, kept.quantity, kept.price) == ("Lantern", "of tin", 7, 1.25)
+
+
+class TestDeleteItem:
+    async def test_removes_the_item(self, items: "Stub") -> None:
+        item = await items.CreateItem(a_lamp())
+
+        assert await items.DeleteItem(pb.DeleteItemRequest(id=item.id)) == Empty()
+
+        status, _, _ = await refusal(items.GetItem(pb.GetItemRequest(id=item.id)))
+        assert status is StatusCode.NOT_FOUND
+
+    async def test_an_item_that_is_not_there(self, items: "Stub", engine: AsyncEngine) -> None:
+        await items.CreateItem(a_lamp())
+
+        async with nothing_written(engine):
+            status, detail, _ = await refusal(items.DeleteItem(pb.DeleteItemRequest(id="nobody")))
+
+        assert (status, detail.code, detail.field) == (StatusCode.NOT_FOUND, "NOT_FOUND", "id")
+
+    @pytest.mark.parametrize("bad", ["", "x" * 65])
+    async def test_an_id_that_no_item_can_have(self, items: "Stub", bad: str) -> None:
+        status, _, fields = await refusal(items.DeleteItem(pb.DeleteItemRequest(id=bad)))
+
+        assert (status, fields) == (StatusCode.INVALID_ARGUMENT, ["id"])
+
+
+class TestStreams:
+    @pytest.mark.parametrize(
+        "start",
+        [
+            lambda items: items.ListItems(pb.ListItemsRequest()),
+            lambda items: items.BatchCreateItems(iter([])),
+            lambda items: items.SyncItems(iter([])),
+        ],
+        ids=["ListItems", "BatchCreateItems", "SyncItems"],
+    )
+    async def test_answer_unimplemented(self, items: "Stub", start: Callable[..., Any]) -> None:
+        call = start(items)
+
+        assert await call.code() is StatusCode.UNIMPLEMENTED
+
+
+printable = st.characters(codec="utf-8", exclude_categories=["Cc"])
+
+
+class TestAnyText:
+    @given(
+        name=st.text(printable, min_size=1, max_size=200),
+        description=st.text(printable | st.sampled_from("\t\r\n"), max_size=2000),
+        sku=st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True),
+        quantity=st.integers(0, 2**31 - 1),
+        price=st.floats(min_value=0, allow_nan=False, allow_infinity=False),
+    )
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    async def test_is_kept_as_it_was(self, items: "Stub", **values: Any) -> None:
+        made = await items.CreateItem(pb.CreateItemRequest(**values))
+
+        kept = await items.GetItem(pb.GetItemRequest(id=made.id))
+
+        assert kept == made
+        assert {field: getattr(kept, field) for field in values} == values
+        await items.DeleteItem(pb.DeleteItemRequest(id=made.id))  # the next example may have the same sku
+
+
+def at(timestamp: Timestamp) -> datetime:
+    return timestamp.ToDatetime(UTC)
