@@ -1,0 +1,205 @@
+"""The public keys of an issuer, fetched over HTTP."""
+
+import asyncio
+import ipaddress
+import re
+import time
+from collections.abc import Callable
+from contextvars import Context
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import httpx
+import structlog
+
+from grpc_common.errors import ExternalServiceError
+from grpc_common.jwk_set import KeySet, VerifyingKey
+
+MAX_DOCUMENT: Final = 256 * 1024
+FIRST_BACKOFF: Final = 1.0
+REFRESH_AHEAD: Final = 0.8
+_MAX_AGE: Final = re.compile(r'(?:^|[\s,])max-age="?(\d{1,10})"?(?=[\s,;]|$)', re.IGNORECASE)
+_NOT_KEPT: Final = re.compile(r"\bno-(?:store|cache)\b", re.IGNORECASE)
+
+
+class JWKSError(Exception):
+    """An answer of the issuer that is not a JWKS document."""
+
+
+class JWKSClient:
+    """Keeps an issuer's keys at hand, so that verifying a token almost never waits and the issuer is hardly asked.
+
+    One fetch at a time, whoever asks. The keys are fetched again in the background when most of their time is over
+    (`Cache-Control: max-age`, held between `min_ttl` and `max_ttl`; `default_ttl` without one), and are used for
+    `stale` seconds longer when the issuer cannot be reached. A token with an unknown kid causes a fetch, but not more
+    than one in `cool_down` seconds, whatever number of tokens. A bad document never replaces a good one.
+    All durations are seconds; `clock` is monotonic.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 5.0,
+        default_ttl: float = 300.0,
+        min_ttl: float = 30.0,
+        max_ttl: float = 3600.0,
+        stale: float = 24 * 3600.0,
+        cool_down: float = 10.0,
+        plaintext: Literal["behind-mesh"] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = _checked(url, plaintext)
+        self._timeout = timeout
+        self._default_ttl, self._min_ttl, self._max_ttl = default_ttl, min_ttl, max_ttl
+        self._stale = stale
+        self._cool_down = cool_down
+        self._clock = clock
+        # What is in the environment for other programs (proxies, .netrc) does not choose whom we trust.
+        self._http = httpx.AsyncClient(follow_redirects=False, trust_env=False, timeout=timeout)
+        self._keys: KeySet | None = None
+        self._refresh_at = self._expires_at = self._unusable_at = 0.0
+        self._failures = 0
+        self._retry_at = self._unknown_at = float("-inf")
+        self._flight: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger(component="jwks")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop fetching and close the connections."""
+        if (flight := self._flight) is not None:
+            flight.cancel()
+            await asyncio.wait([flight])
+        await self._http.aclose()
+
+    async def find(self, kid: str, algorithm: str) -> VerifyingKey | None:
+        """Return the key of that name for that algorithm, asking the issuer for news when that makes sense."""
+        before = self._keys
+        keys = await self._current()
+        key = keys.find(kid, algorithm)
+        # Keys that came while we waited are news enough.
+        if key is None and kid not in keys.kids and keys is before and self._may_ask_for_unknown():
+            await self._refresh()
+            key = (self._keys or keys).find(kid, algorithm)
+        return key
+
+    async def _current(self) -> KeySet:
+        now = self._clock()
+        if self._keys is None or now >= self._unusable_at:
+            await self._refresh()
+            if self._keys is None or self._clock() >= self._unusable_at:
+                raise ExternalServiceError("the keys that tokens are verified with are not available")
+        elif now >= self._expires_at and not self._failures:
+            await self._refresh()
+        elif now >= self._refresh_at:
+            self._start()  # nobody waits: what we have is still good, or all we can get
+        return self._keys
+
+    def _may_ask_for_unknown(self) -> bool:
+        if self._flight is not None:
+            return True  # wait for what comes
+        now = self._clock()
+        if now < self._unknown_at:
+            return False
+        self._unknown_at = now + self._cool_down
+        return True
+
+    async def _refresh(self) -> None:
+        if (flight := self._start()) is not None:
+            await asyncio.wait([flight])  # a caller that gives up must not take the fetch from the others
+
+    def _start(self) -> asyncio.Task[None] | None:
+        if self._flight is None and self._clock() >= self._retry_at:
+            # Not part of the call that happens to be first: neither its trace nor its deadline.
+            self._flight = asyncio.get_running_loop().create_task(self._fetch(), context=Context())
+        return self._flight
+
+    async def _fetch(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                keys, ttl = await self._download()
+        except Exception as error:  # noqa: BLE001  # whatever goes wrong, what we have stays
+            self._failed(error)
+        else:
+            self._succeeded(keys, ttl)
+        finally:
+            self._flight = None
+
+    async def _download(self) -> tuple[KeySet, float]:
+        headers = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}
+        async with self._http.stream("GET", self._url, headers=headers) as response:
+            if response.status_code != httpx.codes.OK:
+                raise JWKSError(f"the answer has status {response.status_code}")
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise JWKSError("the answer is compressed, which was not asked for")
+            document = bytearray()
+            async for chunk in response.aiter_raw():
+                document += chunk
+                if len(document) > MAX_DOCUMENT:
+                    raise JWKSError(f"the answer is longer than {MAX_DOCUMENT} bytes")
+            return KeySet.parse(bytes(document)), self._ttl(response.headers.get("cache-control", ""))
+
+    def _ttl(self, cache_control: str) -> float:
+        if _NOT_KEPT.search(cache_control):
+            return self._min_ttl
+        if (found := _MAX_AGE.search(cache_control)) is None:
+            return self._default_ttl
+        return min(max(float(found[1]), self._min_ttl), self._max_ttl)
+
+    def _succeeded(self, keys: KeySet, ttl: float) -> None:
+        now = self._clock()
+        before = self._keys
+        keys.replace(before)
+        self._keys = keys
+        self._refresh_at = now + REFRESH_AHEAD * ttl
+        self._expires_at = now + ttl
+        self._unusable_at = now + ttl + self._stale
+        self._retry_at = float("-inf")
+        if before is None or before.kids != keys.kids or self._failures:
+            self._log.info("keys fetched", url=self._url, kids=sorted(keys.kids), failures_before=self._failures)
+        self._failures = 0
+
+    def _failed(self, error: Exception) -> None:
+        now = self._clock()
+        pause = min(FIRST_BACKOFF * 2.0 ** min(self._failures, 16), max(self._cool_down, FIRST_BACKOFF))
+        self._failures += 1
+        self._retry_at = now + pause
+        self._log.error(
+            "keys not fetched",
+            url=self._url,
+            problem=f"{type(error).__name__}: {error}".removesuffix(": "),
+            failures=self._failures,
+            next_try_s=pause,
+            usable_s=round(max(0.0, self._unusable_at - now)) if self._keys is not None else 0,
+        )
+
+
+def _checked(url: str, plaintext: Literal["behind-mesh"] | None) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise ValueError("the JWKS URL does not parse") from None
+    if parsed.userinfo:
+        raise ValueError("the JWKS URL must not hold a password: it is logged")
+    if parsed.scheme not in ("https", "http") or not parsed.host:
+        raise ValueError(f"the JWKS URL {url} must be like https://issuer.example/.well-known/jwks.json")
+    if parsed.scheme == "http" and plaintext is None and not _is_loopback(parsed.host):
+        raise ValueError(
+            f"the JWKS URL {url} must use https, for over http anybody between could add a key; "
+            'where a sidecar encrypts, say plaintext="behind-mesh"'
+        )
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

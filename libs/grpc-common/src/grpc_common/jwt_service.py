@@ -1,0 +1,35 @@
+"""What the auth interceptor needs of whoever judges tokens, and the words a refused caller gets."""
+
+from typing import Literal, Protocol
+
+from grpc_common.errors import UnauthorizedError
+from grpc_common.principal import Principal
+
+type Reason = Literal["missing", "malformed", "expired", "not_yet_valid", "not_accepted", "revoked"]
+
+
+class JWTService(Protocol):
+    """Turns a bearer token into the principal it proves."""
+
+    def cached(self, token: str) -> Principal | None:
+        """Return the principal of a token that was verified before and still counts; None says nothing about it."""
+        ...
+
+    async def verify(self, token: str) -> Principal:
+        """Return the principal; raise UnauthorizedError, or ExternalServiceError when nobody can tell just now."""
+        ...
+
+
+def refusal(reason: Reason, message: str) -> UnauthorizedError:
+    """Return the error for a caller without a good token; `message` must hold nothing of the token."""
+    return UnauthorizedError(message, metadata={"reason": reason})
+
+
+def token_expired() -> UnauthorizedError:
+    """Return the error for a token that was good once."""
+    return refusal("expired", "token expired")
+
+
+def token_revoked() -> UnauthorizedError:
+    """Return the error for a token its issuer has taken back."""
+    return refusal("revoked", "token revoked")

@@ -1,0 +1,88 @@
+"""Tokens taken back before their time."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from grpc_common.principal import Principal
+
+DAY: Final = 24 * 3600.0
+
+
+class Revocations:
+    """The tokens that count no more although they have not expired; it never grows beyond `capacity`.
+
+    A revocation is forgotten once its token has expired. Were there more than `capacity` of them, the oldest makes
+    room in the safe direction: every token issued until then is revoked with it, and its holder must log in again.
+    For one event loop; `clock` gives Unix seconds.
+    """
+
+    def __init__(self, capacity: int = 65_536, *, clock: Callable[[], float] = time.time) -> None:
+        self._capacity = capacity
+        self._clock = clock
+        self._revoked: OrderedDict[str, tuple[float, float]] = OrderedDict()  # when revoked, when forgotten
+        self._issued_until = float("-inf")
+        self._watches: dict[str, set[_Watch]] = {}
+
+    def __len__(self) -> int:
+        return len(self._revoked)
+
+    def revoke(self, token_id: str, expires_at: float | None = None) -> None:
+        """Take back the token with that `jti`; `expires_at` is its own, in Unix seconds, and a day where unknown."""
+        now = self._clock()
+        self._revoked[token_id] = now, now + DAY if expires_at is None else expires_at
+        self._make_room(now)
+        for watch in tuple(self._watches.get(token_id, ())):
+            watch.end()
+
+    def revoke_issued_until(self, moment: float) -> None:
+        """Take back every token issued at or before `moment`, in Unix seconds, and every one that does not say when."""
+        if moment <= self._issued_until:
+            return
+        self._issued_until = moment
+        for watch in [watch for watches in self._watches.values() for watch in watches]:
+            if self.covers(watch.principal):
+                watch.end()
+
+    def covers(self, principal: Principal) -> bool:
+        """Say whether what proved the principal has been taken back."""
+        if principal.token_id and principal.token_id in self._revoked:
+            return True
+        if self._issued_until == float("-inf"):
+            return False
+        return principal.issued_at is None or principal.issued_at <= self._issued_until
+
+    @contextmanager
+    def watching(self, principal: Principal, end: Callable[[], None]) -> Iterator[None]:
+        """Call `end` as soon as the principal's token is taken back, as long as the block runs."""
+        watch = _Watch(principal, end)
+        watches = self._watches.setdefault(principal.token_id, set())
+        watches.add(watch)
+        try:
+            yield
+        finally:
+            watches.discard(watch)
+            if not watches and self._watches.get(principal.token_id) is watches:
+                del self._watches[principal.token_id]
+
+    def _make_room(self, now: float) -> None:
+        # Two at a time outrun the one that was added, and keep the work of one revocation bounded.
+        for _ in range(2):
+            token_id, (revoked_at, forget_at) = next(iter(self._revoked.items()))
+            if forget_at > now and len(self._revoked) <= self._capacity:
+                return
+            del self._revoked[token_id]
+            if forget_at > now:
+                self.revoke_issued_until(revoked_at)
+            if not self._revoked:
+                return
+
+
+class _Watch:
+    __slots__ = ("end", "principal")
+
+    def __init__(self, principal: Principal, end: Callable[[], None]) -> None:
+        self.principal = principal
+        self.end = end
