@@ -37,27 +37,21 @@ class StateFolder:
         self.ca = self.root / "ca.pem"
         self.status = self.root / "status.json"
         self._lock = self.root / "lock"
+        self._processes = self.root / "processes.json"
 
     def log(self, name: str) -> Path:
         """The log file of a process."""
         return self.logs / f"{name}.log"
 
     @contextmanager
-    def lock(self) -> Iterator[Ledger]:
-        """Holds the folder; ends what a mesh that died has left in it, and makes its folders anew."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise _unwritable(self.root, error) from error
-        try:
-            if not _try_lock(handle):
-                raise AlreadyRunning(f"a mesh is already up in {self.root} (pid {self.holder() or 'unknown'})")
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
-            yield self._clean()
-        finally:
-            os.close(handle)
+    def lock(self, *, wipe: bool = False) -> Iterator[Ledger]:
+        """Holds the folder; ends what a mesh that died has left in it, and makes its folders anew.
+
+        With `wipe` nothing of what was there before is kept.
+        """
+        with self._held():
+            self._clean(wipe=wipe)
+            yield Ledger(self._processes)
 
     def holder(self) -> int | None:
         """The process id of the mesh that holds the folder; `None` when none does."""
@@ -75,17 +69,15 @@ class StateFolder:
             os.close(handle)
         return None
 
+    def unwritable(self, error: OSError) -> MeshError:
+        """What to say when the folder refuses a write."""
+        return MeshError(
+            f"cannot write to the state folder {self.root}: {error.strerror}; MESHWORK_STATE can name another"
+        )
+
     def sockets(self) -> Path:
         """The folder for Unix sockets, outside of the state folder."""
         return places.sockets_folder(self.root)
-
-    def wipe(self) -> None:
-        """Removes all but the lock."""
-        for path in self.root.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path != self._lock:
-                path.unlink()
 
     def leave(self) -> None:
         """Removes what has no meaning once the mesh is down."""
@@ -94,19 +86,48 @@ class StateFolder:
         shutil.rmtree(self.secrets, ignore_errors=True)
 
     def end_leftovers(self) -> list[str]:
-        """Ends the processes of a mesh that died without doing so itself."""
-        return Ledger(self.root / "processes.json").end_leftovers()
+        """Ends the processes of a mesh that died without doing so itself; returns their names."""
+        if not self._processes.exists():
+            return []
+        with self._held():
+            ended = Ledger(self._processes).end_leftovers()
+            self.leave()
+        return ended
 
-    def _clean(self) -> Ledger:
-        self.end_leftovers()
+    def _wipe(self) -> None:
+        for path in self.root.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != self._lock:
+                path.unlink()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise self.unwritable(error) from error
+        try:
+            if not _try_lock(handle):
+                raise AlreadyRunning(f"a mesh is already up in {self.root} (pid {self.holder() or 'unknown'})")
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+    def _clean(self, *, wipe: bool) -> None:
+        Ledger(self._processes).end_leftovers()
         try:
             self.leave()
+            if wipe:
+                self._wipe()
             shutil.rmtree(self.logs, ignore_errors=True)
             for folder in (self.logs, self.envoy, self.certificates, self.secrets):
                 private_folder(folder)
         except OSError as error:
-            raise _unwritable(self.root, error) from error
-        return Ledger(self.root / "processes.json")
+            raise self.unwritable(error) from error
 
 
 def _try_lock(handle: int) -> bool:
@@ -120,7 +141,3 @@ def _try_lock(handle: int) -> bool:
             time.sleep(0.02)
         else:
             return True
-
-
-def _unwritable(folder: Path, error: OSError) -> MeshError:
-    return MeshError(f"cannot write to the state folder {folder}: {error.strerror}; MESHWORK_STATE can name another")

@@ -36,6 +36,15 @@ _STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Example:
+    """A call to try by hand: a method by its full name, the same as REST, and the request."""
+
+    grpc: str
+    rest: str
+    body: str
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Service:
     """A service of ours: a Python module that serves gRPC on a Unix socket."""
 
@@ -48,6 +57,7 @@ class Service:
     database: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
     """Further settings, without the prefix."""
+    example: Example | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -139,8 +149,10 @@ def _sentences(error: ValidationError) -> Iterable[str]:
 
 def _known(location: tuple[int | str, ...]) -> Iterable[str]:
     match location:
+        case ("services", _, "example", _):
+            owner: type = Example
         case ("services", _, _):
-            owner: type = Service
+            owner = Service
         case ("ingress", _):
             owner = Ingress
         case ("tokens", _):

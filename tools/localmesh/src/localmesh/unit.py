@@ -70,11 +70,6 @@ class Unit:
             await self._process.stop()
         self._set_ready(False)
 
-    def kill(self) -> None:
-        """Ends the process at once."""
-        if self._process is not None:
-            self._process.kill()
-
     async def _spawn(self) -> None:
         self._process = await Process.spawn(self._command(), self._log, self._ledger)
         self._started = time.monotonic()
@@ -108,6 +103,7 @@ class Unit:
         pause = FIRST_PAUSE
         while True:
             await self._until_dead()
+            self._note_death()
             self._set_ready(False)
             if time.monotonic() - self._started > STABLE_AFTER:
                 pause = FIRST_PAUSE
@@ -125,6 +121,11 @@ class Unit:
                     await self._process.wait()
                     return
             self._set_ready(await self._fault() is None)
+
+    def _note_death(self) -> None:
+        if self._process is not None and self._process.returncode is not None:
+            with self._log.open("a") as log:
+                log.write(f"-- {self.name} ended {_how(self._process.returncode)}; starting it again --\n")
 
     def _set_ready(self, ready: bool) -> None:
         if ready != self.ready:

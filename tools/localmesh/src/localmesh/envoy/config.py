@@ -10,6 +10,7 @@ type Config = dict[str, Any]
 """A message of Envoy's API, as its JSON form has it."""
 
 HEALTH = "/grpc.health.v1.Health/"
+MAX_CONNECTIONS = 10_000
 REFLECTION = ("/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/")
 
 
@@ -54,4 +55,11 @@ def bootstrap(node: str, admin_port: int, listeners: Iterable[Config], clusters:
         "node": {"id": node, "cluster": node},
         "admin": {"address": tcp(admin_port)},
         "static_resources": {"listeners": list(listeners), "clusters": list(clusters)},
+        "overload_manager": {"resource_monitors": [_connection_limit()]},
     }
+
+
+def _connection_limit() -> Config:
+    message = "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+    name = "envoy.resource_monitors.global_downstream_max_connections"
+    return extension(name, message, max_active_downstream_connections=MAX_CONNECTIONS)

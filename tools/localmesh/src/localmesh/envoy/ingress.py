@@ -10,6 +10,7 @@ from localmesh.envoy import routes, tls, tokens
 from localmesh.envoy.clusters import cluster
 from localmesh.envoy.config import Config, bootstrap, listener, tcp, unix
 from localmesh.envoy.http import connection_manager, virtual_host
+from localmesh.envoy.replies import local_replies
 from localmesh.envoy.transcoder import transcoder
 from localmesh.topology import Topology
 from localmesh.workload import Workload
@@ -44,7 +45,7 @@ def ingress(topology: Topology, gate: Gate, workloads: Sequence[Workload]) -> Co
         forward_client_cert_details="SANITIZE",
         # The transcoder comes first, so that a rule about a method holds for its REST form as well.
         filters=[transcoder(services), tokens.verification(topology.tokens, gate.jwks, policies)],
-        local_reply_config={"mappers": [tokens.refusal()]},
+        local_reply_config=local_replies(),
         hosts=_hosts(groups),
     )
     return bootstrap(

@@ -33,13 +33,3 @@ def verification(tokens: Tokens, jwks: Path, policies: Iterable[MethodPolicy]) -
     ]
     message = "filters.http.jwt_authn.v3.JwtAuthentication"
     return extension("envoy.filters.http.jwt_authn", message, providers={PROVIDER: provider}, rules=rules)
-
-
-def refusal() -> Config:
-    """How a refusal is answered: 401, UNAUTHENTICATED, also where Envoy alone would say 403 (a foreign audience)."""
-    refused = extension(
-        "envoy.access_loggers.extension_filters.cel",
-        "access_loggers.filters.cel.v3.ExpressionFilter",
-        expression='response.code_details.startsWith("jwt_authn_access_denied")',
-    )
-    return {"filter": {"extension_filter": refused}, "status_code": 401}

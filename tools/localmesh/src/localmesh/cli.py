@@ -1,0 +1,125 @@
+"""The command line of `./mesh`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from localmesh import environment, screen, topology
+from localmesh.failure import MeshError, UsageError
+from localmesh.state import StateFolder
+
+DESCRIPTION = "Runs all services behind real Envoy sidecars, with real certificates and databases, on this machine."
+EXIT_STATUSES = """exit status: 0 done (status: ready), 1 failed, 2 wrong usage, 3 status: up but not ready,
+4 status and token: not running, 130 stopped by Ctrl-C before it was done. down: 0 also when nothing was running.
+environment: MESHWORK_STATE, the folder for all state (.mesh in the checkout); MESHWORK_PYTHON, a Python 3.13."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(_parser().parse_args(given), given)
+    except MeshError as error:
+        screen.complain(str(error), error.detail)
+        return error.exit_status
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        screen.complain(f"{error.filename or 'the system'}: {error.strerror}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(given: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Imports what the command needs and no more: `token` is not to wait for what `demo` needs."""
+    default = topology.IN_THE_TREE.parents[1] / ".mesh"
+    state = StateFolder(given.state or environment.state_folder(default))
+    match given.command:
+        case "down":
+            from localmesh.commands.down import down
+
+            return down(state)
+        case "logs":
+            from localmesh.commands.logs import logs
+
+            return logs(state, given.name, follow=given.follow)
+    described = topology.read(given.topology)
+    match given.command:
+        case "status":
+            from localmesh.commands.show_status import show_status
+
+            return show_status(described, state, as_json=given.json)
+        case "token":
+            from localmesh.commands.token import token
+
+            return token(described, state, [role for role in given.roles.split(",") if role])
+        case "demo":
+            from localmesh.demo.demo import demo
+
+            return demo(described, StateFolder(state.root / "demo"))
+        case _:
+            return _up(given, described, state, arguments)
+
+
+def _up(given: argparse.Namespace, described: topology.Topology, state: StateFolder, arguments: Sequence[str]) -> int:
+    from localmesh.commands import detached, up
+    from localmesh.mesh import Options
+
+    replicas = dict(given.replicas or ())
+    options = Options(port=given.port, replicas=replicas, sidecars=not given.no_sidecars)
+    for name in replicas:
+        if name not in described.services:
+            raise UsageError(f"there is no service {name} to replicate{topology.near(name, described.services)}")
+    if given.report_to is not None:
+        return detached.report_to(given.report_to, described, state, options)
+    if given.detach:
+        return detached.detach(described, state, arguments)
+    return up.up(described, state, options)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; {self.prog} --help tells what there is")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="mesh", description=DESCRIPTION, epilog=EXIT_STATUSES, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--state", type=Path, metavar="FOLDER", help="where all state stands")
+    parser.add_argument("--topology", type=Path, default=topology.IN_THE_TREE, metavar="FILE", help="what to run")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    commands.add_parser("demo", help="start everything, show what it can do, stop", allow_abbrev=False)
+    up = commands.add_parser("up", help="start everything; Ctrl-C stops it", allow_abbrev=False)
+    up.add_argument("--detach", action="store_true", help="return when all is ready; `mesh down` stops it")
+    up.add_argument("--replicas", type=_replicas, action="append", metavar="SERVICE=N", help="run more than one")
+    up.add_argument("--no-sidecars", action="store_true", help="let the ingress talk to the services in the clear")
+    up.add_argument("--port", type=_port, metavar="N", help="the port of the ingress instead of the topology's")
+    up.add_argument("--report-to", type=int, help=argparse.SUPPRESS)
+    commands.add_parser("down", help="stop what `up` started", allow_abbrev=False)
+    status = commands.add_parser("status", help="how everything is", allow_abbrev=False)
+    status.add_argument("--json", action="store_true", help="for scripts")
+    logs = commands.add_parser("logs", help="what the processes wrote", allow_abbrev=False)
+    logs.add_argument("name", nargs="?", metavar="SERVICE", help="items, items-sidecar, ingress, postgres, ...")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    token = commands.add_parser("token", help="print an access token that is valid for 15 minutes", allow_abbrev=False)
+    token.add_argument("--roles", default="editor", metavar="A,B", help="the roles in it (editor)")
+    return parser
+
+
+def _replicas(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not number.isdigit() or not 1 <= int(number) <= 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SERVICE=N with N from 1 to 9")
+    return name, int(number)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 1 to 65535")
+    return int(text)

@@ -1,0 +1,1 @@
+"""The demo: what the mesh can do, shown with a shop's catalogue."""

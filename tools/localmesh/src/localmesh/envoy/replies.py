@@ -1,0 +1,35 @@
+"""How the ingress words what it refuses itself: gRPC gets a status, REST the JSON that services answer with."""
+
+from localmesh.envoy.config import Config, extension
+
+JWT_REFUSED = 'response.code_details.startsWith("jwt_authn_access_denied")'
+BAD_REQUEST = "response.code == 400"
+GRPC_CONTENT = '("content-type" in request.headers && request.headers["content-type"].startsWith("application/grpc"))'
+REST = f'("x-envoy-original-path" in request.headers || !{GRPC_CONTENT})'
+"""The transcoder turns a request into gRPC, and leaves the path it had."""
+
+UNAUTHENTICATED, INVALID_ARGUMENT = 16, 3
+
+
+def local_replies() -> Config:
+    """A token that does not do is a 401 and UNAUTHENTICATED, also where Envoy alone says 403 (a foreign audience)."""
+    return {
+        "mappers": [
+            _mapper(f"{JWT_REFUSED} && {REST}", status=401, code=UNAUTHENTICATED),
+            _mapper(JWT_REFUSED, status=401),
+            _mapper(f"{BAD_REQUEST} && {REST}", status=400, code=INVALID_ARGUMENT),
+        ]
+    }
+
+
+def _mapper(expression: str, *, status: int, code: int | None = None) -> Config:
+    condition = extension(
+        "envoy.access_loggers.extension_filters.cel",
+        "access_loggers.filters.cel.v3.ExpressionFilter",
+        expression=expression,
+    )
+    mapper: Config = {"filter": {"extension_filter": condition}, "status_code": status}
+    if code is not None:
+        body = {"code": code, "message": "%LOCAL_REPLY_BODY%", "details": []}
+        mapper["body_format_override"] = {"json_format": body}
+    return mapper

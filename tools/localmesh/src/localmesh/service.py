@@ -1,0 +1,57 @@
+"""How the process of a service is run beside its sidecar."""
+
+import os
+import sys
+from pathlib import Path
+
+from localmesh.files import private_folder, write_secret
+from localmesh.process import Command
+from localmesh.workload import Workload
+
+DRAIN_SECONDS = 5
+STOP_WITHIN = DRAIN_SECONDS + 5.0
+
+
+def serve(workload: Workload, secrets: Path) -> Command:
+    """The command that serves."""
+    module = workload.service.module
+    return Command(
+        name=workload.name,
+        argv=_python(module),
+        env=_environment(workload, secrets),
+        cwd=workload.socket.parent,
+        stop_within=STOP_WITHIN,
+    )
+
+
+def migrate(workload: Workload, module: str, secrets: Path) -> Command:
+    """The command that brings the database up to date, and ends."""
+    return Command(
+        name=f"{workload.service_name}-migrate",
+        argv=_python(module),
+        env=_environment(workload, secrets),
+        cwd=workload.socket.parent,
+    )
+
+
+def write_database_url(workload: Workload, secrets: Path, url: str) -> None:
+    """Puts the URL where the service's settings look for it."""
+    write_secret(private_folder(secrets) / f"{workload.service.env_prefix.lower()}database_url", url)
+
+
+def _python(module: str) -> tuple[str, ...]:
+    return (sys.executable, "-P", "-m", module)
+
+
+def _environment(workload: Workload, secrets: Path) -> dict[str, str]:
+    """Ours, so that a developer can set what the topology does not say, with what the topology says above it."""
+    own = {
+        "GRPC__ENABLED": "true",
+        "GRPC__UNIX_SOCKET": str(workload.socket),
+        "GRPC__DRAIN_SECONDS": str(DRAIN_SECONDS),
+        "METRICS_PORT": str(workload.metrics_port),
+        "SECRETS_DIR": str(secrets),
+        **workload.service.env,
+    }
+    prefixed = {f"{workload.service.env_prefix}{name}": value for name, value in own.items()}
+    return {**os.environ, **prefixed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
