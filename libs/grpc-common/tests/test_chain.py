@@ -157,9 +157,7 @@ async def test_an_interceptor_inside_that_changes_the_handler_is_heeded():
             async def answer(request, context):
                 return pb.Item(id=name)
 
-            return grpc.unary_unary_rpc_method_handler(
-                answer, pb.GetItemRequest.FromString, pb.Item.SerializeToString
-            )
+            return grpc.unary_unary_rpc_method_handler(answer, pb.GetItemRequest.FromString, pb.Item.SerializeToString)
 
     async with in_process(register, [Chain([]), Alternating()]) as channel:
         stub = rpc.ItemServiceStub(channel)

@@ -1,6 +1,7 @@
 """How calls end: every kind of RPC and style of handler times every ending, through a real server and channel."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple
@@ -93,11 +94,11 @@ class Result(NamedTuple):
     replies: int
 
 
-async def invoke(channel, style, request=b"\n\x011", timeout=PATIENCE, cancel_after=None):
+async def invoke(channel, style, request=b"\n\x011", patience=PATIENCE, cancel_after=None):
     """Call with one request, in bytes, and tell all that came back."""
     call_of = getattr(channel, style.kind)(PATH)
     requests = request if style.requests == "unary" else iter([request])
-    call = call_of(requests, timeout=timeout)
+    call = call_of(requests, timeout=patience)
     if cancel_after is not None:
         asyncio.ensure_future(cancel_after.wait()).add_done_callback(lambda _: call.cancel())
     replies = 0
@@ -145,10 +146,8 @@ async def an_abort(context):
 
 
 async def a_swallowed_abort(context):
-    try:
+    with suppress(grpc.aio.AbortError):
         await context.abort(StatusCode.FAILED_PRECONDITION, "not now")
-    except Exception:
-        pass
 
 
 class Aborted(NamedTuple):
@@ -218,7 +217,7 @@ ENDINGS = [
 async def access_line(logs):
     """Return the one access line of the one call; it may come a moment after the client's answer."""
     async with asyncio.timeout(PATIENCE):
-        while not (lines := [line for line in logs if line["event"] == "call"]):
+        while not any(line["event"] == "call" for line in logs):  # noqa: ASYNC110  # a list cannot be waited for
             await asyncio.sleep(0.005)
     await asyncio.sleep(0.02)
     lines = [line for line in logs if line["event"] == "call"]
@@ -282,7 +281,7 @@ async def test_a_client_that_goes_away(style, interceptors):
 
 
 async def test_a_deadline_that_passes(style, interceptors):
-    handler, _, _ = await check(style, for_ever, interceptors, StatusCode.DEADLINE_EXCEEDED, "info", timeout=0.15)
+    handler, _, _ = await check(style, for_ever, interceptors, StatusCode.DEADLINE_EXCEEDED, "info", patience=0.15)
     assert handler.left.is_set()
 
 
@@ -302,10 +301,8 @@ async def test_no_reply(interceptors):
 
 async def test_a_handler_that_swallows_its_cancellation(style, interceptors):
     async def end(context):
-        try:
+        with suppress(asyncio.CancelledError):
             await for_ever(context)
-        except asyncio.CancelledError:
-            pass
 
     await check(style, end, interceptors, StatusCode.CANCELLED, "info", cancel=True)
 

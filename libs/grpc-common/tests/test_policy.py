@@ -1,10 +1,10 @@
 """Policies: every method has one, a service's default is merged in, and a bad one is refused with a sentence."""
 
-import meshwork.items.v1.items_service_pb2
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FieldDescriptor
 
+import meshwork.items.v1.items_service_pb2
 from grpc_common.policy import Access, PolicyError, Retry, method_policy, policy_of, service_policies
 from meshwork.policy.v1 import policy_pb2
 from meshwork.policy.v1.policy_pb2 import Access as AccessOption
@@ -121,5 +121,3 @@ def test_a_write_is_not_retried():
 def test_a_default_alone_is_no_policy():
     with pytest.raises(PolicyError, match="has no policy"):
         method_policy(method(None, default=Policy(access=ANONYMOUS, **timeout())))
-
-

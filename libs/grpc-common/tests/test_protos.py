@@ -2,14 +2,15 @@
 
 import struct
 
-import meshwork.common.v1.errors_pb2
-import meshwork.items.v1.items_service_pb2
-import meshwork.policy.v1.policy_pb2
 import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor as Field
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import meshwork.common.v1.errors_pb2
+import meshwork.items.v1.items_service_pb2
+import meshwork.policy.v1.policy_pb2
 
 FILES = [
     meshwork.common.v1.errors_pb2,

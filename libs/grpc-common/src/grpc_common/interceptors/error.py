@@ -11,6 +11,7 @@ from opentelemetry import trace
 
 from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
+from grpc_common.correlation import send_back
 from grpc_common.error_trailers import clip, error_code, error_trailers
 from grpc_common.errors import INTERNAL_MESSAGE, AppException, exception_to_status
 from grpc_common.outcome import is_cancelled, lost_client
@@ -68,6 +69,8 @@ class ErrorInterceptor(Interceptor):
             if not isinstance(error, AppException):
                 message = f"{INTERNAL_MESSAGE} (error id {call.error_id})"
         call.error_code = error_code(error, status)
+        if call.correlation_id:
+            send_back(call)
         ours = error_trailers(error, status, message, domain=call.method.service, facts=facts)
         mine = {key for key, _ in ours}
         others = tuple(pair for pair in context.trailing_metadata() or () if pair[0] not in mine)

@@ -1,0 +1,201 @@
+"""The life of a service process, seen from outside."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from contextlib import contextmanager
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import grpc_common.run  # noqa: F401  # the child imports it
+import meshwork.items.v1.items_service_pb2_grpc  # noqa: F401  # the same
+
+PATIENCE = 20
+ITEMS = "meshwork.items.v1.ItemService"
+
+PROGRAM = """
+import asyncio
+import sys
+from contextlib import asynccontextmanager
+from pydantic import SecretStr
+from pydantic_settings import SettingsConfigDict
+from grpc_common.run import run
+from grpc_common.settings import GRPCServerSettings, ServiceSettings
+from meshwork.items.v1 import items_service_pb2 as pb
+from meshwork.items.v1 import items_service_pb2_grpc as rpc
+
+
+class ShopSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="SHOP_")
+    grpc: GRPCServerSettings = GRPCServerSettings(enabled=True, host="127.0.0.1", port=0)
+    fault: str = ""
+    password: SecretStr = SecretStr("")
+
+
+class Items(rpc.ItemServiceServicer):
+    async def GetItem(self, request, context):
+        print("entered", flush=True)
+        await asyncio.sleep(float(request.id))
+        return pb.Item(id="done")
+
+
+@asynccontextmanager
+async def build(settings):
+    if settings.fault == "build":
+        raise ConnectionError("cannot reach postgresql://shop:hunter2@db/shop")
+    if settings.fault == "slow":
+        print("building", flush=True)
+        await asyncio.sleep(60)
+    try:
+        yield lambda server: rpc.add_ItemServiceServicer_to_server(Items(), server)
+    finally:
+        print("left", flush=True)
+
+
+run(build, ShopSettings)
+"""
+
+
+class Service:
+    def __init__(self, process):
+        self.process = process
+        self.lines = []
+
+    def line(self, event):
+        """Read the log until `event`."""
+        for text in self.process.stderr:
+            self.lines.append(json.loads(text))
+            if self.lines[-1]["event"] == event:
+                return self.lines[-1]
+        raise AssertionError(f"no {event!r} in {self.lines}")
+
+    def end(self):
+        """Wait for the end; return the exit status and the rest of both streams."""
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def program(tmp_path):
+    path = tmp_path / "shop.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+@pytest.fixture
+def service(program):
+    @contextmanager
+    def service(**variables):
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, str(program)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables},
+        )
+        # Whatever a test waits for in vain ends then.
+        alarm = threading.Timer(PATIENCE, process.kill)
+        alarm.start()
+        try:
+            yield Service(process)
+        finally:
+            alarm.cancel()
+            process.kill()
+            process.communicate()
+
+    return service
+
+
+def check(target):
+    with grpc.insecure_channel(target) as channel:
+        request = health_pb2.HealthCheckRequest(service=ITEMS)
+        return health_pb2_grpc.HealthStub(channel).Check(request, timeout=PATIENCE, wait_for_ready=True).status
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(service, number):
+    with service(SHOP_METRICS_PORT="0") as shop:
+        serving = shop.line("serving")
+        assert check(serving["target"]) == health_pb2.HealthCheckResponse.SERVING
+        with urllib.request.urlopen(f"http://127.0.0.1:{serving['metrics_port']}/metrics", timeout=PATIENCE) as page:
+            assert b"process_cpu_seconds_total" in page.read()
+        shop.process.send_signal(number)
+        status, out, err = shop.end()
+        assert status == 0
+        assert out == "left\n"
+        events = [json.loads(line)["event"] for line in err.splitlines()]
+        assert events == ["call", "asked to stop", "stopping", "stopped"]
+
+
+def test_calls_there_are_come_to_their_end(service):
+    with service() as shop, grpc.insecure_channel(shop.line("serving")["target"]) as channel:
+        call = channel.unary_unary(f"/{ITEMS}/GetItem").future(b"\n\x030.5", timeout=PATIENCE)
+        assert shop.process.stdout.readline() == "entered\n"
+        shop.process.terminate()
+        assert call.result() == b"\n\x04done"
+        assert shop.end()[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(service, number):
+    with service() as shop, grpc.insecure_channel(shop.line("serving")["target"]) as channel:
+        call = channel.unary_unary(f"/{ITEMS}/GetItem").future(b"\n\x0260", timeout=PATIENCE)
+        assert shop.process.stdout.readline() == "entered\n"
+        shop.process.terminate()
+        shop.line("stopping")
+        shop.process.send_signal(number)
+        assert shop.end()[0] == 128 + number
+        assert call.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_signal_before_it_serves(service):
+    with service(SHOP_FAULT="slow") as shop:
+        assert shop.process.stdout.readline() == "building\n"
+        shop.process.terminate()
+        assert shop.end()[0] == 0
+
+
+def test_bad_settings(service):
+    with service(SHOP_FAULTT="1", SHOP_GRPC__PORT="x") as shop:
+        status, _, err = shop.end()
+        assert status == 2
+        assert err.splitlines() == [
+            "SHOP_FAULTT is not a setting of this service; did you mean SHOP_FAULT?",
+            "SHOP_GRPC__PORT is not valid: input should be a valid integer, unable to parse string as an integer.",
+        ]
+
+
+def test_a_part_that_is_not_there(service):
+    with service(SHOP_FAULT="build") as shop:
+        status, _, err = shop.end()
+        assert status == 1
+        (line,) = (json.loads(text) for text in err.splitlines())
+        assert (line["event"], line["level"]) == ("cannot start", "error")
+        assert line["reason"].startswith("ConnectionError: cannot reach postgresql://shop:")
+        assert "hunter2" not in err
+
+
+@pytest.mark.parametrize("setting", ["SHOP_GRPC__PORT", "SHOP_METRICS_PORT"])
+def test_a_taken_port(service, setting):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with service(**{setting: str(port)}) as shop:
+            status, out, err = shop.end()
+            assert status == 1
+            assert out == "left\n"
+            (line,) = (json.loads(text) for text in err.splitlines())
+            assert f"port {port} on 127.0.0.1 is taken by another process" in line["reason"]
+
+
+def test_without_grpc_it_runs_all_the_same(service):
+    with service(SHOP_GRPC__ENABLED="false") as shop:
+        shop.line("started without gRPC")
+        shop.process.terminate()
+        assert shop.end()[0] == 0

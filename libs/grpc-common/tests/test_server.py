@@ -1,0 +1,227 @@
+"""GRPCServer: where it listens and where not, and how it stops."""
+
+import asyncio
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pb2
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from structlog.testing import capture_logs
+
+from grpc_common.listener import ListenError
+from grpc_common.server import GRPCServer
+from grpc_common.settings import SettingsError
+from meshwork.items.v1 import items_service_pb2 as pb
+from meshwork.items.v1 import items_service_pb2_grpc as rpc
+
+ITEMS = "meshwork.items.v1.ItemService"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Items(rpc.ItemServiceServicer):
+    def __init__(self):
+        self.entered = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.cut = False
+
+    async def GetItem(self, request, context):
+        self.entered.set()
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.cut = True
+            raise
+        return pb.Item(id=request.id)
+
+
+@pytest.fixture
+def items():
+    return Items()
+
+
+@pytest.fixture
+def serve(items):
+    """Make a server of the items on loopback."""
+
+    def serve(**how):
+        server = GRPCServer(**({"host": "127.0.0.1", "port": 0} | how))
+        server.add_servicer(items, rpc.add_ItemServiceServicer_to_server)
+        return server
+
+    return serve
+
+
+@pytest.fixture
+def folder():
+    """A folder with a short name, as Unix sockets need it."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+async def health(channel, service=ITEMS):
+    request = health_pb2.HealthCheckRequest(service=service)
+    return (await health_pb2_grpc.HealthStub(channel).Check(request)).status
+
+
+async def test_it_serves_health_and_reflection(serve):
+    server = serve()
+    await server.start()
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        assert [await health(channel, name) for name in ("", ITEMS)] == [SERVING, SERVING]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health(channel, "no.such.Service")
+        assert caught.value.code() is StatusCode.NOT_FOUND
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = [
+            reflection_pb2.ServerReflectionRequest(list_services=""),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol=ITEMS),
+        ]
+        listed, file = [reply async for reply in stub.ServerReflectionInfo(iter(asked))]
+        assert ITEMS in [service.name for service in listed.list_services_response.service]
+        found = descriptor_pb2.FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
+        assert found.package == "meshwork.items.v1"
+    await server.stop(0)
+
+
+async def test_health_and_reflection_can_be_left_out(serve):
+    server = serve(health_check_enabled=False, reflection_enabled=False)
+    await server.start()
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health(channel)
+        assert caught.value.code() is StatusCode.UNIMPLEMENTED
+    await server.stop(0)
+
+
+async def test_a_taken_port(serve):
+    first = serve()
+    await first.start()
+    with pytest.raises(ListenError, match=rf"port {first.port} on 127\.0\.0\.1 is taken"):
+        await serve(port=first.port).start()
+    await first.stop(0)
+    again = serve(port=first.port)
+    await again.start()
+    await again.stop(0)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+async def test_a_host_that_is_not_ours(serve, host):
+    with pytest.raises(ListenError, match="not an address of this machine"):
+        await serve(host=host, plaintext="behind-mesh").start()
+
+
+async def test_listening_in_the_open_must_be_meant(serve):
+    with pytest.raises(SettingsError, match="behind-mesh"):
+        await serve(host="0.0.0.0").start()  # noqa: S104
+    server = serve(host="0.0.0.0", plaintext="behind-mesh")  # noqa: S104
+    await server.start()
+    await server.stop(0)
+
+
+async def test_a_unix_socket_is_for_its_user_only(serve, folder):
+    path = folder / "private" / "items.sock"
+    server = serve(unix_socket=path)
+    await server.start()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        assert await health(channel) == SERVING
+    await server.stop(0)
+    assert not path.exists()
+
+
+async def test_the_socket_of_a_dead_process_is_replaced(serve, folder):
+    path = folder / "items.sock"
+    bind = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen()"
+    subprocess.run([sys.executable, "-c", bind, path], check=True)  # noqa: ASYNC221, S603
+    assert path.is_socket()
+    server = serve(unix_socket=path)
+    await server.start()
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        assert await health(channel) == SERVING
+    await server.stop(0)
+
+
+async def test_the_socket_of_a_living_process_is_left_alone(serve, folder):
+    path = folder / "items.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(ListenError, match="in use by another process"):
+            await serve(unix_socket=path).start()
+        assert path.is_socket()
+
+
+async def test_a_file_is_no_socket(serve, folder):
+    path = folder / "items.sock"
+    path.write_text("precious")
+    with pytest.raises(ListenError, match="is not a socket"):
+        await serve(unix_socket=path).start()
+    assert path.read_text() == "precious"
+
+
+async def test_a_path_too_long_for_a_socket(serve, folder):
+    with pytest.raises(ListenError, match="107 bytes"):
+        await serve(unix_socket=folder / ("x" * 120)).start()
+
+
+async def test_stopping_finishes_the_calls_there_are(serve, items):
+    server = serve(lame_duck_seconds=0.2)
+    await server.start()
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        entered = asyncio.ensure_future(rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1")))
+        await items.entered.wait()
+        stopping = asyncio.ensure_future(server.stop(5))
+        await asyncio.sleep(0.05)
+        assert await health(channel) == NOT_SERVING  # the lame duck still answers
+        await asyncio.sleep(0.4)
+        late = rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="2"), timeout=2)
+        assert await late.code() in {StatusCode.UNAVAILABLE, StatusCode.CANCELLED}
+        assert not stopping.done()
+        items.go_on.set()
+        assert (await entered).id == "1"
+        await asyncio.wait_for(stopping, 2)
+
+
+async def test_stopping_cuts_calls_that_take_too_long(serve, items):
+    server = serve()
+    await server.start()
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        call = rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"))
+        waiting = asyncio.ensure_future(call.code())
+        await items.entered.wait()
+        with capture_logs() as logs:
+            await asyncio.wait_for(server.stop(0.1), 2)
+            assert await waiting in {StatusCode.UNAVAILABLE, StatusCode.CANCELLED}
+    assert items.cut
+    assert [line["status"] for line in logs if line["event"] == "call"] == ["CANCELLED"]
+
+
+async def test_an_open_watch_does_not_hold_up_the_stop(serve):
+    server = serve()
+    await server.start()
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=ITEMS))
+        assert (await watch.read()).status == SERVING
+        stopping = asyncio.ensure_future(server.stop(30))
+        assert (await watch.read()).status == NOT_SERVING
+        assert await watch.code() is StatusCode.UNAVAILABLE
+        await asyncio.wait_for(stopping, 3)
+
+
+async def test_waiting_for_the_end_may_be_given_up(serve):
+    server = serve()
+    await server.start()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(server.wait_for_termination(), 0.05)
+    await server.stop(0)
+    await asyncio.wait_for(server.wait_for_termination(), 1)

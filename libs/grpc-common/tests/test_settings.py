@@ -1,0 +1,157 @@
+"""Settings: what is misspelt, missing or bad is named in a sentence, and no secret is ever shown."""
+
+import pytest
+from pydantic import SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from grpc_common.settings import (
+    GRPCClientSettings,
+    GRPCServerSettings,
+    GRPCSettings,
+    ServiceSettings,
+    SettingsError,
+    load_settings,
+    variables,
+)
+
+SECRET = "postgresql://shop:hunter2@db/shop"
+
+
+class ShopSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="SHOP_")
+
+    grpc: GRPCServerSettings = GRPCServerSettings(enabled=True, host="127.0.0.1")
+    database_url: SecretStr
+    size: int = 3
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_url(cls, value):
+        if "://" not in value.get_secret_value():
+            raise ValueError(f"{value.get_secret_value()} is not a URL")
+        return value
+
+
+@pytest.fixture
+def load(monkeypatch):
+    def load(**variables):
+        for name, value in {"SHOP_DATABASE_URL": SECRET, **variables}.items():
+            if value is not None:
+                monkeypatch.setenv(name, value)
+        return load_settings(ShopSettings)
+
+    return load
+
+
+@pytest.fixture
+def refused(load):
+    def refused(**variables):
+        with pytest.raises(SettingsError) as caught:
+            load(**variables)
+        assert "hunter2" not in f"{caught.value} {caught.value.__cause__} {caught.value.__context__!r}"
+        return list(caught.value.problems)
+
+    return refused
+
+
+def test_the_defaults_are_the_specification():
+    server, client = GRPCSettings().server, GRPCSettings().client
+    assert (server.enabled, server.host, server.port) == (False, "0.0.0.0", 50051)  # noqa: S104
+    assert (server.max_workers, server.max_concurrent_rpcs) == (10, 100)
+    assert server.reflection_enabled
+    assert server.health_check_enabled
+    assert client == GRPCClientSettings(
+        default_timeout=30.0,
+        max_retries=3,
+        retry_backoff_base=1.0,
+        circuit_breaker_threshold=5,
+        circuit_breaker_timeout=30.0,
+    )
+
+
+def test_a_nested_setting_leaves_the_others_alone(load):
+    settings = load(SHOP_GRPC__PORT="7000")
+    assert (settings.grpc.port, settings.grpc.host, settings.grpc.enabled) == (7000, "127.0.0.1", True)
+
+
+def test_a_secret_comes_from_a_file(load, tmp_path):
+    (tmp_path / "shop_database_url").write_text("sqlite:///file")
+    (tmp_path / "..data").mkdir()
+    settings = load(SHOP_DATABASE_URL=None, SHOP_SECRETS_DIR=str(tmp_path))
+    assert settings.database_url.get_secret_value() == "sqlite:///file"
+    assert "file" not in repr(settings)
+
+
+def test_settings_do_not_change(load):
+    settings = load()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.size = 4
+
+
+def test_a_misspelt_variable(refused):
+    assert refused(SHOP_SIZZE="4") == ["SHOP_SIZZE is not a setting of this service; did you mean SHOP_SIZE?"]
+
+
+def test_a_misspelt_nested_variable(refused):
+    assert refused(SHOP_GRPC__PROT="4") == [
+        "SHOP_GRPC__PROT is not a setting of this service; did you mean SHOP_GRPC__PORT?"
+    ]
+
+
+def test_a_misspelt_secret_file(refused, tmp_path):
+    (tmp_path / "shop_database_ulr").write_text(SECRET)
+    (problem,) = refused(SHOP_SECRETS_DIR=str(tmp_path))
+    assert problem.endswith("did you mean shop_database_url?")
+
+
+def test_a_secrets_folder_that_is_not_there(refused, tmp_path):
+    assert refused(SHOP_SECRETS_DIR=f"{tmp_path}/no") == [
+        f"SHOP_SECRETS_DIR names {tmp_path}/no, which is not a folder."
+    ]
+
+
+def test_a_missing_variable(refused):
+    assert refused(SHOP_DATABASE_URL=None) == ["SHOP_DATABASE_URL is not set."]
+
+
+def test_every_problem_is_told(refused):
+    problems = refused(SHOP_SIZE="four", SHOP_GRPC__PORT="99999", SHOP_LOG_LEVEL="loud", SHOP_X="1")
+    assert [problem.split()[0] for problem in problems] == [
+        "SHOP_X",
+        "SHOP_GRPC__PORT",
+        "SHOP_LOG_LEVEL",
+        "SHOP_SIZE",
+    ]
+
+
+def test_a_bad_secret_is_not_shown(refused):
+    assert refused(SHOP_DATABASE_URL="hunter2") == [
+        "SHOP_DATABASE_URL is not valid; its value is secret and not shown."
+    ]
+
+
+def test_a_nested_setting_that_is_no_json(refused):
+    (problem,) = refused(SHOP_GRPC="{")
+    assert problem.startswith("SHOP_GRPC cannot be read")
+
+
+def test_listening_in_the_open_must_be_meant(refused, load):
+    (problem,) = refused(SHOP_GRPC__HOST="0.0.0.0")  # noqa: S104
+    assert "behind-mesh" in problem
+    assert load(SHOP_GRPC__PLAINTEXT="behind-mesh").grpc.host == "0.0.0.0"  # noqa: S104
+
+
+def test_what_kubernetes_says_of_a_service_is_no_setting(load):
+    load(
+        SHOP_SERVICE_HOST="10.0.0.1",
+        SHOP_SERVICE_PORT_GRPC="50051",
+        SHOP_PORT="tcp://10.0.0.1:50051",
+        SHOP_PORT_50051_TCP_ADDR="10.0.0.1",
+    )
+
+
+def test_every_field_says_what_it_is():
+    named = dict(variables(ServiceSettings, "SHOP_"))
+    assert "SHOP_GRPC__UNIX_SOCKET" in named
+    assert all(field.description for field in named.values())
+    assert all(field.description for _, field in variables(GRPCSettings))
