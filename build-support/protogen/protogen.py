@@ -27,7 +27,8 @@ def run_buf(*arguments: str) -> bool:
 
 def generate(output: Path = Path()) -> bool:
     """Writes the generated code below `output`, without the empty gRPC modules of protos that declare no service."""
-    shutil.rmtree(output / GENERATED / "meshwork", ignore_errors=True)
+    for package in ("buf", "meshwork"):
+        shutil.rmtree(output / GENERATED / package, ignore_errors=True)
     if not run_buf("generate", "--output", str(output)):
         return False
     for path in (output / GENERATED).rglob("*_pb2_grpc.py*"):

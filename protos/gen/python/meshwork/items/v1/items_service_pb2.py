@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
@@ -29,13 +30,59 @@ from meshwork.common.v1 import errors_pb2 as meshwork_dot_common_dot_v1_dot_erro
 from meshwork.policy.v1 import policy_pb2 as meshwork_dot_policy_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%meshwork/items/v1/items_service.proto\x12\x11meshwork.items.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmeshwork/common/v1/errors.proto\x1a\x1fmeshwork/policy/v1/policy.proto\"\xa3\x02\n\x04Item\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x10\n\x03sku\x18\x04 \x01(\tR\x03sku\x12\x1a\n\x08quantity\x18\x05 \x01(\x05R\x08quantity\x12\x14\n\x05price\x18\x06 \x01(\x01R\x05price\x12\x1b\n\tis_active\x18\x07 \x01(\x08R\x08isActive\x12\x39\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\" \n\x0eGetItemRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\"\x8d\x01\n\x11\x43reateItemRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x10\n\x03sku\x18\x03 \x01(\tR\x03sku\x12\x1a\n\x08quantity\x18\x04 \x01(\x05R\x08quantity\x12\x14\n\x05price\x18\x05 \x01(\x01R\x05price\"\xcf\x01\n\x11UpdateItemRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n\x04name\x18\x02 \x01(\tH\x00R\x04name\x88\x01\x01\x12%\n\x0b\x64\x65scription\x18\x03 \x01(\tH\x01R\x0b\x64\x65scription\x88\x01\x01\x12\x1f\n\x08quantity\x18\x04 \x01(\x05H\x02R\x08quantity\x88\x01\x01\x12\x19\n\x05price\x18\x05 \x01(\x01H\x03R\x05price\x88\x01\x01\x42\x07\n\x05_nameB\x0e\n\x0c_descriptionB\x0b\n\t_quantityB\x08\n\x06_price\"#\n\x11\x44\x65leteItemRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\"f\n\x10ListItemsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n\x06\x66ilter\x18\x03 \x01(\tR\x06\x66ilter\"\x94\x01\n\x13\x42\x61tchCreateResponse\x12#\n\rcreated_count\x18\x01 \x01(\x05R\x0c\x63reatedCount\x12\x1f\n\x0b\x63reated_ids\x18\x02 \x03(\tR\ncreatedIds\x12\x37\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x1f.meshwork.common.v1.ErrorDetailR\x06\x65rrors\"m\n\x0fItemSyncRequest\x12\x31\n\x06upsert\x18\x01 \x01(\x0b\x32\x17.meshwork.items.v1.ItemH\x00R\x06upsert\x12\x1d\n\tdelete_id\x18\x02 \x01(\tH\x00R\x08\x64\x65leteIdB\x08\n\x06\x61\x63tion\"s\n\x10ItemSyncResponse\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07success\x18\x02 \x01(\x08R\x07success\x12\x35\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1f.meshwork.common.v1.ErrorDetailR\x05\x65rror2\xcb\x06\n\x0bItemService\x12{\n\x07GetItem\x12!.meshwork.items.v1.GetItemRequest\x1a\x17.meshwork.items.v1.Item\"4\x90\x02\x01\xa2\xbb\x18\x17\n\x02\x08\x02\x12\x11\x08\x02\x10\x04\x1a\x0bUNAVAILABLE\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/items/{id}\x12s\n\nCreateItem\x12$.meshwork.items.v1.CreateItemRequest\x1a\x17.meshwork.items.v1.Item\"&\xa2\xbb\x18\x0e\n\x02\x08\x05\x1a\x08\x12\x06\x65\x64itor\x82\xd3\xe4\x93\x02\x0e\"\t/v1/items:\x01*\x12x\n\nUpdateItem\x12$.meshwork.items.v1.UpdateItemRequest\x1a\x17.meshwork.items.v1.Item\"+\xa2\xbb\x18\x0e\n\x02\x08\x05\x1a\x08\x12\x06\x65\x64itor\x82\xd3\xe4\x93\x02\x13\x32\x0e/v1/items/{id}:\x01*\x12t\n\nDeleteItem\x12$.meshwork.items.v1.DeleteItemRequest\x1a\x16.google.protobuf.Empty\"(\xa2\xbb\x18\x0e\n\x02\x08\x05\x1a\x08\x12\x06\x65\x64itor\x82\xd3\xe4\x93\x02\x10*\x0e/v1/items/{id}\x12[\n\tListItems\x12#.meshwork.items.v1.ListItemsRequest\x1a\x17.meshwork.items.v1.Item\"\x0e\x90\x02\x01\xa2\xbb\x18\x07\n\x03\x08\xac\x02\x38\x03\x30\x01\x12y\n\x10\x42\x61tchCreateItems\x12$.meshwork.items.v1.CreateItemRequest\x1a&.meshwork.items.v1.BatchCreateResponse\"\x15\xa2\xbb\x18\x11\n\x03\x08\xac\x02\x1a\x08\x12\x06\x65\x64itor8\x03(\x01\x12o\n\tSyncItems\x12\".meshwork.items.v1.ItemSyncRequest\x1a#.meshwork.items.v1.ItemSyncResponse\"\x15\xa2\xbb\x18\x11\n\x03\x08\x90\x1c\x1a\x08\x12\x06\x65\x64itor8\x03(\x01\x30\x01\x1a\x11\xa2\xbb\x18\r\x1a\x02\x08\x02\"\x07ingressb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%meshwork/items/v1/items_service.proto\x12\x11meshwork.items.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmeshwork/common/v1/errors.proto\x1a\x1fmeshwork/policy/v1/policy.proto\"\xda\x03\n\x04Item\x12\x31\n\x02id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x02id\x12\x38\n\x04name\x18\x02 \x01(\tB$\xbaH!r\x1f\x10\x01\x18\xc8\x01\x32\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x04name\x12U\n\x0b\x64\x65scription\x18\x03 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$R\x0b\x64\x65scription\x12.\n\x03sku\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Za-z0-9._-]*$R\x03sku\x12#\n\x08quantity\x18\x05 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08quantity\x12&\n\x05price\x18\x06 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01R\x05price\x12\x1b\n\tis_active\x18\x07 \x01(\x08R\x08isActive\x12\x39\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\"E\n\x0eGetItemRequest\x12\x33\n\x02id\x18\x01 \x01(\tB#\xbaH r\x1e\x10\x01\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x02id\"\xa1\x02\n\x11\x43reateItemRequest\x12\x38\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x10\x01\x18\xc8\x01\x32\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x04name\x12U\n\x0b\x64\x65scription\x18\x02 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$R\x0b\x64\x65scription\x12.\n\x03sku\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Za-z0-9._-]*$R\x03sku\x12#\n\x08quantity\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08quantity\x12&\n\x05price\x18\x05 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01R\x05price\"\xea\x02\n\x11UpdateItemRequest\x12\x33\n\x02id\x18\x01 \x01(\tB#\xbaH r\x1e\x10\x01\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x02id\x12=\n\x04name\x18\x02 \x01(\tB$\xbaH!r\x1f\x10\x01\x18\xc8\x01\x32\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$H\x00R\x04name\x88\x01\x01\x12Z\n\x0b\x64\x65scription\x18\x03 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$H\x01R\x0b\x64\x65scription\x88\x01\x01\x12(\n\x08quantity\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00H\x02R\x08quantity\x88\x01\x01\x12+\n\x05price\x18\x05 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x03R\x05price\x88\x01\x01\x42\x07\n\x05_nameB\x0e\n\x0c_descriptionB\x0b\n\t_quantityB\x08\n\x06_price\"H\n\x11\x44\x65leteItemRequest\x12\x33\n\x02id\x18\x01 \x01(\tB#\xbaH r\x1e\x10\x01\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x02id\"\xb8\x01\n\x10ListItemsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\x31\n\npage_token\x18\x02 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x08\x32\x08^[!-~]*$R\tpageToken\x12K\n\x06\x66ilter\x18\x03 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$R\x06\x66ilter\"\x94\x01\n\x13\x42\x61tchCreateResponse\x12#\n\rcreated_count\x18\x01 \x01(\x05R\x0c\x63reatedCount\x12\x1f\n\x0b\x63reated_ids\x18\x02 \x03(\tR\ncreatedIds\x12\x37\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x1f.meshwork.common.v1.ErrorDetailR\x06\x65rrors\"\x99\x01\n\x0fItemSyncRequest\x12\x31\n\x06upsert\x18\x01 \x01(\x0b\x32\x17.meshwork.items.v1.ItemH\x00R\x06upsert\x12\x42\n\tdelete_id\x18\x02 \x01(\tB#\xbaH r\x1e\x10\x01\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$H\x00R\x08\x64\x65leteIdB\x0f\n\x06\x61\x63tion\x12\x05\xbaH\x02\x08\x01\"s\n\x10ItemSyncResponse\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07success\x18\x02 \x01(\x08R\x07success\x12\x35\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1f.meshwork.common.v1.ErrorDetailR\x05\x65rror2\xcb\x06\n\x0bItemService\x12{\n\x07GetItem\x12!.meshwork.items.v1.GetItemRequest\x1a\x17.meshwork.items.v1.Item\"4\x90\x02\x01\xa2\xbb\x18\x17\n\x02\x08\x02\x12\x11\x08\x02\x10\x04\x1a\x0bUNAVAILABLE\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/items/{id}\x12s\n\nCreateItem\x12$.meshwork.items.v1.CreateItemRequest\x1a\x17.meshwork.items.v1.Item\"&\xa2\xbb\x18\x0e\n\x02\x08\x05\x1a\x08\x12\x06\x65\x64itor\x82\xd3\xe4\x93\x02\x0e\"\t/v1/items:\x01*\x12x\n\nUpdateItem\x12$.meshwork.items.v1.UpdateItemRequest\x1a\x17.meshwork.items.v1.Item\"+\xa2\xbb\x18\x0e\n\x02\x08\x05\x1a\x08\x12\x06\x65\x64itor\x82\xd3\xe4\x93\x02\x13\x32\x0e/v1/items/{id}:\x01*\x12t\n\nDeleteItem\x12$.meshwork.items.v1.DeleteItemRequest\x1a\x16.google.protobuf.Empty\"(\xa2\xbb\x18\x0e\n\x02\x08\x05\x1a\x08\x12\x06\x65\x64itor\x82\xd3\xe4\x93\x02\x10*\x0e/v1/items/{id}\x12[\n\tListItems\x12#.meshwork.items.v1.ListItemsRequest\x1a\x17.meshwork.items.v1.Item\"\x0e\x90\x02\x01\xa2\xbb\x18\x07\n\x03\x08\xac\x02\x38\x03\x30\x01\x12y\n\x10\x42\x61tchCreateItems\x12$.meshwork.items.v1.CreateItemRequest\x1a&.meshwork.items.v1.BatchCreateResponse\"\x15\xa2\xbb\x18\x11\n\x03\x08\xac\x02\x1a\x08\x12\x06\x65\x64itor8\x03(\x01\x12o\n\tSyncItems\x12\".meshwork.items.v1.ItemSyncRequest\x1a#.meshwork.items.v1.ItemSyncResponse\"\x15\xa2\xbb\x18\x11\n\x03\x08\x90\x1c\x1a\x08\x12\x06\x65\x64itor8\x03(\x01\x30\x01\x1a\x11\xa2\xbb\x18\r\x1a\x02\x08\x02\"\x07ingressb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshwork.items.v1.items_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ITEM'].fields_by_name['id']._loaded_options = None
+  _globals['_ITEM'].fields_by_name['id']._serialized_options = b'\272H\036r\034\030@2\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
+  _globals['_ITEM'].fields_by_name['name']._loaded_options = None
+  _globals['_ITEM'].fields_by_name['name']._serialized_options = b'\272H!r\037\020\001\030\310\0012\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
+  _globals['_ITEM'].fields_by_name['description']._loaded_options = None
+  _globals['_ITEM'].fields_by_name['description']._serialized_options = b'\272H0r.\030\320\0172)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$'
+  _globals['_ITEM'].fields_by_name['sku']._loaded_options = None
+  _globals['_ITEM'].fields_by_name['sku']._serialized_options = b'\272H\031r\027\020\001\030@2\021^[A-Za-z0-9._-]*$'
+  _globals['_ITEM'].fields_by_name['quantity']._loaded_options = None
+  _globals['_ITEM'].fields_by_name['quantity']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_ITEM'].fields_by_name['price']._loaded_options = None
+  _globals['_ITEM'].fields_by_name['price']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
+  _globals['_GETITEMREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_GETITEMREQUEST'].fields_by_name['id']._serialized_options = b'\272H r\036\020\001\030@2\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
+  _globals['_CREATEITEMREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CREATEITEMREQUEST'].fields_by_name['name']._serialized_options = b'\272H!r\037\020\001\030\310\0012\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
+  _globals['_CREATEITEMREQUEST'].fields_by_name['description']._loaded_options = None
+  _globals['_CREATEITEMREQUEST'].fields_by_name['description']._serialized_options = b'\272H0r.\030\320\0172)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$'
+  _globals['_CREATEITEMREQUEST'].fields_by_name['sku']._loaded_options = None
+  _globals['_CREATEITEMREQUEST'].fields_by_name['sku']._serialized_options = b'\272H\031r\027\020\001\030@2\021^[A-Za-z0-9._-]*$'
+  _globals['_CREATEITEMREQUEST'].fields_by_name['quantity']._loaded_options = None
+  _globals['_CREATEITEMREQUEST'].fields_by_name['quantity']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_CREATEITEMREQUEST'].fields_by_name['price']._loaded_options = None
+  _globals['_CREATEITEMREQUEST'].fields_by_name['price']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
+  _globals['_UPDATEITEMREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_UPDATEITEMREQUEST'].fields_by_name['id']._serialized_options = b'\272H r\036\020\001\030@2\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
+  _globals['_UPDATEITEMREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_UPDATEITEMREQUEST'].fields_by_name['name']._serialized_options = b'\272H!r\037\020\001\030\310\0012\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
+  _globals['_UPDATEITEMREQUEST'].fields_by_name['description']._loaded_options = None
+  _globals['_UPDATEITEMREQUEST'].fields_by_name['description']._serialized_options = b'\272H0r.\030\320\0172)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$'
+  _globals['_UPDATEITEMREQUEST'].fields_by_name['quantity']._loaded_options = None
+  _globals['_UPDATEITEMREQUEST'].fields_by_name['quantity']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_UPDATEITEMREQUEST'].fields_by_name['price']._loaded_options = None
+  _globals['_UPDATEITEMREQUEST'].fields_by_name['price']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
+  _globals['_DELETEITEMREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_DELETEITEMREQUEST'].fields_by_name['id']._serialized_options = b'\272H r\036\020\001\030@2\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
+  _globals['_LISTITEMSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTITEMSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTITEMSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTITEMSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\017r\r\030\200\0102\010^[!-~]*$'
+  _globals['_LISTITEMSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTITEMSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H0r.\030\320\0172)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$'
+  _globals['_ITEMSYNCREQUEST'].oneofs_by_name['action']._loaded_options = None
+  _globals['_ITEMSYNCREQUEST'].oneofs_by_name['action']._serialized_options = b'\272H\002\010\001'
+  _globals['_ITEMSYNCREQUEST'].fields_by_name['delete_id']._loaded_options = None
+  _globals['_ITEMSYNCREQUEST'].fields_by_name['delete_id']._serialized_options = b'\272H r\036\020\001\030@2\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
   _globals['_ITEMSERVICE']._loaded_options = None
   _globals['_ITEMSERVICE']._serialized_options = b'\242\273\030\r\032\002\010\002\"\007ingress'
   _globals['_ITEMSERVICE'].methods_by_name['GetItem']._loaded_options = None
@@ -52,24 +99,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ITEMSERVICE'].methods_by_name['BatchCreateItems']._serialized_options = b'\242\273\030\021\n\003\010\254\002\032\010\022\006editor8\003'
   _globals['_ITEMSERVICE'].methods_by_name['SyncItems']._loaded_options = None
   _globals['_ITEMSERVICE'].methods_by_name['SyncItems']._serialized_options = b'\242\273\030\021\n\003\010\220\034\032\010\022\006editor8\003'
-  _globals['_ITEM']._serialized_start=219
-  _globals['_ITEM']._serialized_end=510
-  _globals['_GETITEMREQUEST']._serialized_start=512
-  _globals['_GETITEMREQUEST']._serialized_end=544
-  _globals['_CREATEITEMREQUEST']._serialized_start=547
-  _globals['_CREATEITEMREQUEST']._serialized_end=688
-  _globals['_UPDATEITEMREQUEST']._serialized_start=691
-  _globals['_UPDATEITEMREQUEST']._serialized_end=898
-  _globals['_DELETEITEMREQUEST']._serialized_start=900
-  _globals['_DELETEITEMREQUEST']._serialized_end=935
-  _globals['_LISTITEMSREQUEST']._serialized_start=937
-  _globals['_LISTITEMSREQUEST']._serialized_end=1039
-  _globals['_BATCHCREATERESPONSE']._serialized_start=1042
-  _globals['_BATCHCREATERESPONSE']._serialized_end=1190
-  _globals['_ITEMSYNCREQUEST']._serialized_start=1192
-  _globals['_ITEMSYNCREQUEST']._serialized_end=1301
-  _globals['_ITEMSYNCRESPONSE']._serialized_start=1303
-  _globals['_ITEMSYNCRESPONSE']._serialized_end=1418
-  _globals['_ITEMSERVICE']._serialized_start=1421
-  _globals['_ITEMSERVICE']._serialized_end=2264
+  _globals['_ITEM']._serialized_start=248
+  _globals['_ITEM']._serialized_end=722
+  _globals['_GETITEMREQUEST']._serialized_start=724
+  _globals['_GETITEMREQUEST']._serialized_end=793
+  _globals['_CREATEITEMREQUEST']._serialized_start=796
+  _globals['_CREATEITEMREQUEST']._serialized_end=1085
+  _globals['_UPDATEITEMREQUEST']._serialized_start=1088
+  _globals['_UPDATEITEMREQUEST']._serialized_end=1450
+  _globals['_DELETEITEMREQUEST']._serialized_start=1452
+  _globals['_DELETEITEMREQUEST']._serialized_end=1524
+  _globals['_LISTITEMSREQUEST']._serialized_start=1527
+  _globals['_LISTITEMSREQUEST']._serialized_end=1711
+  _globals['_BATCHCREATERESPONSE']._serialized_start=1714
+  _globals['_BATCHCREATERESPONSE']._serialized_end=1862
+  _globals['_ITEMSYNCREQUEST']._serialized_start=1865
+  _globals['_ITEMSYNCREQUEST']._serialized_end=2018
+  _globals['_ITEMSYNCRESPONSE']._serialized_start=2020
+  _globals['_ITEMSYNCRESPONSE']._serialized_end=2135
+  _globals['_ITEMSERVICE']._serialized_start=2138
+  _globals['_ITEMSERVICE']._serialized_end=2981
 # @@protoc_insertion_point(module_scope)

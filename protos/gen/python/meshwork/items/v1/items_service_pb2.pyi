@@ -36,17 +36,19 @@ class Item(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Given by the server."""
+    """Given by the server: 1 to 64 characters, no control characters."""
     name: _builtins.str
-    """1 to 200 characters."""
+    """1 to 200 characters, no control characters."""
     description: _builtins.str
-    """At most 2,000 characters."""
+    """At most 2,000 characters; of control characters only tabs and line ends."""
     sku: _builtins.str
-    """The stock-keeping unit, unique among all items; it does not change."""
+    """The stock-keeping unit, unique among all items; it does not change. 1 to 64 characters out of letters, digits, `.`, `_`
+    and `-`.
+    """
     quantity: _builtins.int
     """Pieces in stock, 0 or more."""
     price: _builtins.float
-    """0 or more."""
+    """A finite number, 0 or more."""
     is_active: _builtins.bool
     """Whether it is on sale."""
     @_builtins.property
@@ -86,7 +88,7 @@ class GetItemRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The item's id."""
+    """The item's id, 1 to 64 characters, no control characters."""
     def __init__(
         self,
         *,
@@ -112,15 +114,15 @@ class CreateItemRequest(_message.Message):
     QUANTITY_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """1 to 200 characters."""
+    """1 to 200 characters, no control characters."""
     description: _builtins.str
-    """At most 2,000 characters."""
+    """At most 2,000 characters; of control characters only tabs and line ends."""
     sku: _builtins.str
     """1 to 64 characters out of letters, digits, `.`, `_` and `-`."""
     quantity: _builtins.int
     """Pieces in stock, 0 or more."""
     price: _builtins.float
-    """0 or more."""
+    """A finite number, 0 or more."""
     def __init__(
         self,
         *,
@@ -150,15 +152,15 @@ class UpdateItemRequest(_message.Message):
     QUANTITY_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The item's id."""
+    """The item's id, 1 to 64 characters, no control characters."""
     name: _builtins.str
-    """1 to 200 characters."""
+    """1 to 200 characters, no control characters."""
     description: _builtins.str
-    """At most 2,000 characters."""
+    """At most 2,000 characters; of control characters only tabs and line ends."""
     quantity: _builtins.int
     """Pieces in stock, 0 or more."""
     price: _builtins.float
-    """0 or more."""
+    """A finite number, 0 or more."""
     def __init__(
         self,
         *,
@@ -199,7 +201,7 @@ class DeleteItemRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The item's id."""
+    """The item's id, 1 to 64 characters, no control characters."""
     def __init__(
         self,
         *,
@@ -223,11 +225,11 @@ class ListItemsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """The most items to stream. 0: all there are."""
+    """The most items to stream, 0 or more. 0: all there are."""
     page_token: _builtins.str
-    """Where to start: the trailer `next-page-token` of an earlier call."""
+    """Where to start: the trailer `next-page-token` of an earlier call. At most 1,024 characters."""
     filter: _builtins.str
-    """Which items, in the language of AIP-160."""
+    """Which items, in the language of AIP-160. At most 2,000 characters."""
     def __init__(
         self,
         *,
@@ -286,7 +288,7 @@ class ItemSyncRequest(_message.Message):
     UPSERT_FIELD_NUMBER: _builtins.int
     DELETE_ID_FIELD_NUMBER: _builtins.int
     delete_id: _builtins.str
-    """Deletes the item with this id."""
+    """Deletes the item with this id, 1 to 64 characters."""
     @_builtins.property
     def upsert(self) -> Global___Item:
         """Creates the item, or replaces the one with the same id."""
