@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import hvac
+
 from localmesh import ports, probes, service
 from localmesh.certificates import Identity
 from localmesh.envoy import program, tls
@@ -192,6 +194,13 @@ class Mesh:
         self._report(name, time.monotonic() - started)
 
     def _issue_certificates(self) -> None:
+        try:
+            self._issue_all()
+        except (hvac.exceptions.VaultError, OSError) as error:
+            raise MeshError(f"OpenBao issues no certificates: {error}") from error
+        self._issued = time.time()
+
+    def _issue_all(self) -> None:
         if self._authority is None:
             self._authority = Authority(self._openbao.client(), self.topology)
             write_atomically(self.state.ca, self._authority.root_certificate)
@@ -201,7 +210,6 @@ class Mesh:
         authority.issue_workload(self._gate.client, self.topology.ingress.account)
         names = ["localhost", *(f"{name}.localhost" for name in self.topology.services)]
         authority.issue_server(self._gate.server, names, [ports.LOOPBACK])
-        self._issued = time.time()
 
     async def _renew_certificates(self) -> None:
         """At half their life. Looks at the clock on the wall: a laptop may have slept."""

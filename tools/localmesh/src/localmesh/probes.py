@@ -1,7 +1,6 @@
 """How the mesh learns that a process does its work."""
 
-import asyncio
-import contextlib
+from http import HTTPStatus
 from pathlib import Path
 
 import grpc
@@ -9,6 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from localmesh import ports
 from localmesh.failure import MeshError
+from localmesh.http_status import http_status
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 ANSWER_WITHIN = 2.0
@@ -33,16 +33,8 @@ async def ingress_serves(port: int, ca: bytes, authority: str, service: str) -> 
 
 async def envoy_is_live(admin_port: int) -> None:
     """Returns when an Envoy has started all it was told to, raises otherwise."""
-    reader, writer = await asyncio.open_connection(ports.LOOPBACK, admin_port)
-    try:
-        writer.write(b"GET /ready HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")
-        answer = await reader.readline()
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-    if answer.split()[1:2] != [b"200"]:
-        raise MeshError(f"Envoy is not live yet: {answer.decode(errors='replace').strip()}")
+    if (status := await http_status(admin_port, "/ready")) != HTTPStatus.OK:
+        raise MeshError(f"Envoy is not live yet (status {status})")
 
 
 async def _ask(channel: grpc.aio.Channel, service: str) -> None:

@@ -53,6 +53,11 @@ def live(status: Status) -> Group:
     return Group(table(status), text)
 
 
+def print_usage(topology: Topology, status: Status) -> None:
+    """Prints the lines to paste, each on a line of its own however narrow the terminal is."""
+    console.print(f"\n{usage(topology, status)}\n", soft_wrap=True, markup=False)
+
+
 def usage(topology: Topology, status: Status) -> str:
     """Lines to paste into a shell, for every service with an example."""
     if status.ingress is None:

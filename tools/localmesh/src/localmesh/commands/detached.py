@@ -49,7 +49,7 @@ def detach(topology: Topology, state: StateFolder, arguments: Sequence[str]) -> 
     if (status := Status.read(state.status)).ingress is None:
         raise MeshError("the mesh died while starting", detail=last_lines(log, 12))
     screen.console.print(screen.table(status))
-    screen.console.print(screen.usage(topology, status))
+    screen.print_usage(topology, status)
     return 0
 
 

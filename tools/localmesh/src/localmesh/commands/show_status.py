@@ -14,7 +14,7 @@ def show_status(topology: Topology, state: StateFolder, *, as_json: bool) -> int
         print(status.to_json())
     elif running:
         screen.console.print(screen.table(status))
-        screen.console.print(screen.usage(topology, status))
+        screen.print_usage(topology, status)
     else:
         screen.console.print("The mesh is not running; ./mesh up starts it.")
     if not running:

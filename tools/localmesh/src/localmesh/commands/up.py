@@ -28,7 +28,7 @@ async def _up(topology: Topology, state: StateFolder, options: Options, started:
     with state.lock() as ledger:
         async with Mesh(topology, state, ledger, options, screen.Steps()) as mesh:
             started.set()
-            screen.console.print(screen.usage(topology, mesh.status()), end="\n\n")
+            screen.print_usage(topology, mesh.status())
             if screen.console.is_terminal:
                 await _show(mesh)
             screen.console.print(screen.live(mesh.status()))

@@ -1,7 +1,5 @@
 """OpenBao out of a wheel: the server that holds the keys of our certificate authorities."""
 
-import asyncio
-import contextlib
 import json
 import os
 import secrets
@@ -12,17 +10,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import hvac
-import requests
 
 from localmesh import ports
 from localmesh.failure import MeshError
 from localmesh.files import private_folder, write_atomically, write_secret
+from localmesh.http_status import http_status
 from localmesh.ledger import Ledger
 from localmesh.process import Command
 from localmesh.unit import Unit
 
 ANSWER_WITHIN = 10.0
-UNSEALED_WITHIN = 30.0
+ACTIVE_WITHIN = 30.0
+ACTIVE, NOT_INITIALIZED = 200, 501
+"""What `/v1/sys/health` answers with."""
+
 SEAL_KEY_BYTES = 32
 
 
@@ -88,11 +89,10 @@ class OpenBao:
         )
 
     async def probe(self) -> None:
-        """Returns when the server answers, raises otherwise."""
-        _, writer = await asyncio.open_connection(ports.LOOPBACK, self._port)
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        """Returns when the server is active, or waits for its first set-up; raises otherwise."""
+        status = await http_status(self._port, "/v1/sys/health")
+        if status not in {ACTIVE, NOT_INITIALIZED}:
+            raise MeshError(f"OpenBao is not active yet (status {status})")
 
     def client(self) -> hvac.Client:
         """A client with the root token, on a server initialized the first time; blocking."""
@@ -108,13 +108,9 @@ class OpenBao:
 
 
 def _wait_until_active(client: hvac.Client) -> None:
-    give_up = time.monotonic() + UNSEALED_WITHIN
-    while True:
-        try:
-            client.sys.list_mounted_secrets_engines()
-        except (hvac.exceptions.VaultError, requests.RequestException) as error:
-            if time.monotonic() > give_up:
-                raise MeshError(f"OpenBao is sealed and stays so: {error}") from error
-            time.sleep(0.05)
-        else:
-            return
+    """A node that has only just become the leader answers reads, and refuses writes."""
+    give_up = time.monotonic() + ACTIVE_WITHIN
+    while client.sys.read_health_status(method="HEAD").status_code != ACTIVE:
+        if time.monotonic() > give_up:
+            raise MeshError(f"OpenBao is not active after {ACTIVE_WITHIN:.0f} s")
+        time.sleep(0.03)
