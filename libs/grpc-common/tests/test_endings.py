@@ -320,3 +320,34 @@ async def test_an_unknown_method(kind, interceptors):
             await asyncio.sleep(0.02)
     calls = [(line["method"], line["status"]) for line in logs if line["event"] == "call"]
     assert calls == [("unknown", "UNIMPLEMENTED")] * 2
+
+
+@pytest.mark.parametrize("requests", ["iterator", "read"])
+async def test_a_stream_that_is_cut_is_not_taken_for_the_whole(requests):
+    taken_for_whole = []
+
+    async def iterate(request_iterator, context):
+        async for _ in request_iterator:
+            pass
+        taken_for_whole.append(True)
+        return pb.Item()
+
+    async def read(request_iterator, context):
+        while await context.read() is not grpc.aio.EOF:
+            pass
+        taken_for_whole.append(True)
+        return pb.Item()
+
+    behavior = {"iterator": iterate, "read": read}[requests]
+    handler = grpc.stream_unary_rpc_method_handler(behavior, pb.GetItemRequest.FromString, pb.Item.SerializeToString)
+    generic = grpc.method_handlers_generic_handler("meshwork.test.Matrix", {"Call": handler})
+    with capture_logs() as logs:
+        async with testing.in_process(lambda server: server.add_generic_rpc_handlers((generic,))) as channel:
+            for number in range(60):
+                call = channel.stream_unary(PATH)()
+                await call.write(b"")
+                await asyncio.sleep(number % 3 / 1000)
+                call.cancel()
+            await asyncio.sleep(0.1)
+    assert not taken_for_whole
+    assert {line["status"] for line in logs} == {"CANCELLED"}

@@ -1,14 +1,21 @@
 """Parsing requests and serialising replies inside the chain, where their failures are errors like any other."""
 
+import asyncio
 import inspect
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from grpc import StatusCode
 from grpc.aio import EOF
 
 from grpc_common.call import Call, Handler, Method, Run
 from grpc_common.errors import ValidationError
+
+# Core reports the end of the requests in the same way whether the client has finished or has gone, and cancels the task
+# only a moment later. A handler that went on at once would take half a stream for the whole: without this pause two in
+# three cut streams were taken so, with only the next turn of the loop to wait for still one in fifty.
+CUT_IS_KNOWN: Final = 0.001
+"""Seconds."""
 
 type Parse = Callable[[bytes], Any]
 type Serialize = Callable[[Any], bytes]
@@ -21,11 +28,12 @@ class UnserializableReplyError(Exception):
 class StreamContext:
     """A servicer context whose `read` and `write` take messages over one that takes bytes, and which counts them."""
 
-    __slots__ = ("_call", "_context", "_parse", "_serialize")
+    __slots__ = ("_call", "_context", "_ended", "_parse", "_serialize")
 
     def __init__(self, call: Call, parse: Parse, serialize: Serialize) -> None:
         self._call = call
         self._context = call.context
+        self._ended = False
         self._parse = parse
         self._serialize = serialize
 
@@ -36,6 +44,9 @@ class StreamContext:
         """Return the next request, or `grpc.aio.EOF`."""
         data = await self._context.read()
         if data is EOF:
+            if not self._ended:
+                self._ended = True
+                await asyncio.sleep(CUT_IS_KNOWN)
             return EOF
         self._call.received += 1
         return self._parse(data)
