@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +12,25 @@ import pytest
 import pytest_asyncio
 from grpc import StatusCode
 from pydantic import SecretStr
+from sqlalchemy import column, func, select, text
 
+from grpc_common.errors import ExternalServiceError
 from grpc_common.testing import in_process
+from items.engine import Limits, open_engine
+from items.item import ItemChange, NewItem
 from items.main import build
+from items.migrate import migrate
 from items.settings import ItemsSettings
+from items.sql import SqlItemRepository
+from items.table import ITEMS
 from localmesh.parts.postgres import Postgres
 from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
 
 if TYPE_CHECKING:  # there is no such class at run time
     from meshwork.items.v1.items_service_pb2_grpc import ItemServiceAsyncStub as Stub
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest_asyncio.fixture
@@ -75,6 +85,39 @@ async def test_a_restart_that_nobody_saw_costs_no_call(server: Postgres) -> None
 
             await fill_the_pool(items, item.id)
             await items.DeleteItem(pb.DeleteItemRequest(id=item.id))
+
+
+@pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
+async def test_a_statement_that_the_server_ends_is_unavailable(server: Postgres, limits: Limits, end: str) -> None:
+    async with server:
+        url = await server.create_database("items")
+        await migrate(url)
+        async with open_engine(url, limits) as engine, open_engine(url, limits) as other:
+            item = NewItem(name="Lamp", description="", sku="L-1", quantity=0, price=0).become("1", NOW)
+            await SqlItemRepository(engine).add(item)
+            async with other.begin() as holder:
+                await holder.execute(ITEMS.update().values(name="held"))
+                waiting = asyncio.ensure_future(SqlItemRepository(engine).update(ItemChange(id="1", name="Other"), NOW))
+                query = select(getattr(func, end)(column("pid"))).select_from(text("pg_stat_activity"))
+                query = query.where(text("wait_event_type = 'Lock'"))
+                while not (await holder.execute(query)).all():  # noqa: ASYNC110  # nobody tells when it waits
+                    await asyncio.sleep(0.01)
+
+                with pytest.raises(ExternalServiceError):
+                    await waiting
+
+            assert (await SqlItemRepository(engine).get("1")).name == "held"
+
+
+async def test_a_server_that_is_full_is_unavailable(server: Postgres, limits: Limits) -> None:
+    async with server:
+        url = await server.create_database("items")
+        async with open_engine(url, limits) as engine:
+            async with engine.begin() as connection:
+                await connection.execute(text("ALTER DATABASE items CONNECTION LIMIT 1"))
+            async with engine.connect():
+                with pytest.raises(ExternalServiceError):
+                    await SqlItemRepository(engine).get("1")
 
 
 async def fill_the_pool(items: "Stub", item_id: str) -> None:
