@@ -129,7 +129,7 @@ SECRET = "hunter2-Xyz"
     [
         f"could not connect to postgresql+asyncpg://items:{SECRET}@db:5432/items",
         f"redis://:{SECRET}@cache:6379/0 refused",
-        f"amqp://u:p@ss/{SECRET}@host",
+        f"amqp://u:p@ss{SECRET}@host",
         f"dsn: host=db user=items password={SECRET} dbname=items",
         f"config {{'db_password': '{SECRET}', 'port': 1}}",
         f'{{"client_secret": "{SECRET}"}}',

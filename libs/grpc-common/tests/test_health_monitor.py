@@ -306,7 +306,10 @@ def test_a_probe_that_refuses_to_be_cancelled_counts_on_and_runs_once():
             BaseExceptionGroup("two", [OSError("a"), asyncio.CancelledError()]),
             "BaseExceptionGroup: two (2 sub-exceptions)",
         ),
-        (OSError("connect to postgresql://items:hunter2@db/items"), "OSError: connect to postgresql://***@db/items"),
+        (
+            OSError("connect to postgresql://items:hunter2@db/items"),
+            "OSError: connect to postgresql://items:[redacted]@db/items",
+        ),
     ],
 )
 def test_nothing_a_probe_raises_ends_the_checks(error, reason):

@@ -42,7 +42,7 @@ class HealthMonitor:
         self._jitter = jitter
         self._on_health = on_health
         self._on_change = on_change
-        self._log = structlog.stdlib.get_logger("grpc.health")
+        self._log = structlog.get_logger(component="health")
         self._task: asyncio.Task[None] | None = None
         self._changes: list[StateChange] = []
         now = clock()

@@ -68,8 +68,8 @@ class HealthServicer(GeneratedHealthServicer):  # type: ignore[misc]  # generate
     async def Watch(self, request: HealthCheckRequest, context: Any) -> AsyncIterator[HealthCheckResponse]:  # noqa: N802
         """Send the status of a service now and each time it has changed; SERVICE_UNKNOWN while nobody has set it.
 
-        A client slower than the changes gets the latest. Errors: RESOURCE_EXHAUSTED with too many watchers. Ends as OK
-        when the server stops; clients watch again, with backoff, unless they get UNIMPLEMENTED.
+        A client slower than the changes gets the latest. Errors: RESOURCE_EXHAUSTED with too many watchers; UNAVAILABLE
+        when the server stops, so that the client looks for another one.
         """
         self._monitor.refresh()
         try:
@@ -82,6 +82,7 @@ class HealthServicer(GeneratedHealthServicer):  # type: ignore[misc]  # generate
                 yield HealthCheckResponse(status=status)
         finally:
             watcher.close()
+        await context.abort(StatusCode.UNAVAILABLE, "this server is stopping")
 
     async def List(self, request: HealthListRequest, context: Any) -> HealthListResponse:  # noqa: ARG002, N802
         """Return the status of every service (gRFC A90). Errors: RESOURCE_EXHAUSTED when there are too many."""
@@ -125,7 +126,6 @@ class HealthServicer(GeneratedHealthServicer):  # type: ignore[misc]  # generate
 
     async def stop(self) -> None:
         """Make everything NOT_SERVING, end every watch with that, and stop probing; bounded by a second."""
-        self._statuses.shut_down()
         self._statuses.close()
         await self._monitor.stop()
 

@@ -111,9 +111,9 @@ class Statuses:
         self._wake_all()
 
     def close(self) -> None:
-        """End every watch, those to come too, once it has told the latest status."""
+        """Shut down, and end every watch, those to come too, once it has told that."""
         self.closed = True
-        self._wake_all()
+        self.shut_down()
 
     def watch(self, service: str) -> Watcher:
         """Return a new watcher of `service`, known or not; whoever asks for it closes it."""
