@@ -39,13 +39,11 @@ def seconds(amount: float) -> str:
     return f"{amount:.3f}s"
 
 
-def listener(name: str, port: int, connection_manager: Config, transport_socket: Config) -> Config:
-    """A listener on loopback that nobody can share."""
-    chain = {
-        "filters": [connection_manager],
-        "transport_socket": transport_socket,
-        "transport_socket_connect_timeout": seconds(10),
-    }
+def listener(name: str, port: int, connection_manager: Config, transport_socket: Config | None = None) -> Config:
+    """A listener on loopback that nobody can share; in the clear without a transport socket."""
+    chain: Config = {"filters": [connection_manager]}
+    if transport_socket is not None:
+        chain |= {"transport_socket": transport_socket, "transport_socket_connect_timeout": seconds(10)}
     return {"name": name, "address": tcp(port), "enable_reuse_port": False, "filter_chains": [chain]}
 
 
