@@ -188,6 +188,20 @@ def test_a_key_serves_only_its_own_algorithm_and_issuer(pair):
     refused(signer.sign(signer.header() | {"alg": victim.algorithm}, signer.claims("alice")))
 
 
+@pytest.mark.parametrize("name", ALGORITHMS)
+async def test_an_issuer_signs_only_as_it_was_agreed(name):
+    others = [maker for maker in makers.values() if maker.algorithm != name]
+    document = {"keys": [maker.jwk() for maker in makers.values()]}
+    judge = TokenVerifier(
+        [Issuer("https://all.test", maker.audience, StaticJWKS(document), frozenset({name}))], clock=clock
+    )
+    claims = maker.claims("alice") | {"iss": "https://all.test"}
+    assert await judge.verify(makers[name].sign(makers[name].header(), claims))
+    for other in others:
+        with pytest.raises(UnauthorizedError, match="algorithm is not accepted"):
+            await judge.verify(other.sign(other.header(), claims))
+
+
 @pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP256K1(), ec.SECP521R1()])
 def test_a_signature_on_another_curve_is_refused(curve):
     key = ec.generate_private_key(curve)

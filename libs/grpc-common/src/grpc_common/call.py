@@ -12,6 +12,8 @@ from grpc_common.policy import MethodPolicy, policy_of
 
 type Handler = grpc.RpcMethodHandler[Any, Any]
 
+type Metadata = tuple[tuple[str, str | bytes], ...]
+
 type Run = Callable[[Call, Any], Awaitable[Any]]
 """The one shape all kinds of RPC are brought to: `reply = await run(call, request)`.
 
@@ -54,6 +56,7 @@ class Call:
     """What the interceptors of one call share."""
 
     __slots__ = (
+        "_metadata",
         "context",
         "correlation_id",
         "deadline",
@@ -68,6 +71,7 @@ class Call:
 
     def __init__(self, method: Method, context: Any) -> None:
         self.method = method
+        self._metadata: Metadata | None = None
         self.context = context
         """The servicer context; any runtime's, or our codec's thin proxy around it."""
         self.started = perf_counter()
@@ -82,6 +86,15 @@ class Call:
         """Messages written so far, where replies are streamed."""
         self.principal: Any = None
         self.deadline: float | None = None
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the caller sent along, as pairs with the key in lower case; read from the runtime only once."""
+        metadata = self._metadata
+        if metadata is None:
+            # grpc.aio makes new tuples each time, which costs more than most interceptors.
+            metadata = self._metadata = tuple(self.context.invocation_metadata() or ())
+        return metadata
 
 
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)

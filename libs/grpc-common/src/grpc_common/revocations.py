@@ -2,8 +2,8 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 from grpc_common.principal import Principal
@@ -54,18 +54,9 @@ class Revocations:
             return False
         return principal.issued_at is None or principal.issued_at <= self._issued_until
 
-    @contextmanager
-    def watching(self, principal: Principal, end: Callable[[], None]) -> Iterator[None]:
+    def watching(self, principal: Principal, end: Callable[[], None]) -> AbstractContextManager[None]:
         """Call `end` as soon as the principal's token is taken back, as long as the block runs."""
-        watch = _Watch(principal, end)
-        watches = self._watches.setdefault(principal.token_id, set())
-        watches.add(watch)
-        try:
-            yield
-        finally:
-            watches.discard(watch)
-            if not watches and self._watches.get(principal.token_id) is watches:
-                del self._watches[principal.token_id]
+        return _Watch(self._watches, principal, end)
 
     def _make_room(self, now: float) -> None:
         # Two at a time outrun the one that was added, and keep the work of one revocation bounded.
@@ -81,8 +72,19 @@ class Revocations:
 
 
 class _Watch:
-    __slots__ = ("end", "principal")
+    __slots__ = ("_all", "end", "principal")
 
-    def __init__(self, principal: Principal, end: Callable[[], None]) -> None:
+    def __init__(self, everyone: "dict[str, set[_Watch]]", principal: Principal, end: Callable[[], None]) -> None:
+        self._all = everyone
         self.principal = principal
         self.end = end
+
+    def __enter__(self) -> None:
+        self._all.setdefault(self.principal.token_id, set()).add(self)
+
+    def __exit__(self, *_: object) -> None:
+        token_id = self.principal.token_id
+        watches = self._all[token_id]
+        watches.remove(self)
+        if not watches:
+            del self._all[token_id]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import structlog
@@ -94,7 +94,7 @@ class AuthInterceptor(Interceptor):
     async def _verified(self, call: Call) -> Principal:
         return await self._jwt_service.verify(_bearer(call))
 
-    def _watching(self, principal: Principal, lease: Lease) -> Any:
+    def _watching(self, principal: Principal, lease: Lease) -> AbstractContextManager[None]:
         if self._revocations is None:
             return nullcontext()
         return self._revocations.watching(principal, lambda: lease.end(token_revoked()))
@@ -102,13 +102,13 @@ class AuthInterceptor(Interceptor):
 
 def _bearer(call: Call) -> str:
     """Return the token of RFC 6750 §2.1, of which there must be exactly one."""
-    given: str | None = None
-    for key, value in call.context.invocation_metadata():
+    given: str | bytes | None = None
+    for key, value in call.metadata:
         if key == "authorization":
             if given is not None:
                 raise refusal("malformed", "there is more than one authorization in the metadata")
             given = value
-    if given is None:
+    if not isinstance(given, str):
         raise refusal("missing", "this method needs a token: send the metadata `authorization: Bearer <token>`")
     scheme, _, token = given.partition(" ")
     if scheme.lower() != "bearer" or not (token := token.strip(" ")):
