@@ -29,8 +29,8 @@ def text_checks(constraints: Constraints) -> Iterator[Check]:
         yield holds(lambda value: value.endswith(suffix), f"must end with {quoted(suffix)}")
     if part := constraints.take("contains"):
         yield holds(lambda value: part in value, f"must contain {quoted(part)}")
-    if (part := constraints.take("not_contains")) is not None:
-        yield _lacks(part)
+    if (absent := constraints.take("not_contains")) is not None:
+        yield holds(lambda value: absent not in value, f"must not contain {quoted(absent)}")
     for name, (is_one, words) in FORMATS.items():
         if constraints.take(name):
             yield holds(is_one, f"must be {words}")
@@ -49,7 +49,3 @@ def _pattern(constraints: Constraints, pattern: str, longest: int) -> Check:
         return None if len(value) > longest or search(value) else fault
 
     return check
-
-
-def _lacks(part: str) -> Check:
-    return holds(lambda value: part not in value, f"must not contain {quoted(part)}")
