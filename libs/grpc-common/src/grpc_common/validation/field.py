@@ -1,6 +1,7 @@
 """What one field of a message must be: present or not, one value, a list or a map."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
@@ -44,7 +45,7 @@ class _Value:
         return bool(self.checks or self.nested)
 
     def violations(self, path: str, value: Any) -> Iterator[FieldViolation]:
-        if self.skips_zero and not value:
+        if self.skips_zero and _is_zero(value):
             return
         for check in self.checks:
             if (fault := check(value)) is not None:
@@ -115,7 +116,7 @@ def _implicit(name: str, required: bool, skips_zero: bool, expected: _Value) -> 
 
     def rule(message: Message) -> Iterable[FieldViolation]:
         value = read(message)
-        if not value and (missing or skips_zero):
+        if not value and (missing or skips_zero) and _is_zero(value):
             return missing
         for check in checks:
             if check(value) is not None:
@@ -190,6 +191,11 @@ def _map_walk(
             yield from expected.violations(path, pairs[key])
 
     return (size,) if size else (), walk if keys or expected else None
+
+
+def _is_zero(value: Any) -> bool:
+    # Negative zero is sent like any other number: only positive zero may mean that nobody set the field.
+    return not value and not (isinstance(value, float) and math.copysign(1, value) < 0)
 
 
 def _shown(key: Any) -> str:
