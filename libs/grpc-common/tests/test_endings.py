@@ -322,6 +322,26 @@ async def test_an_unknown_method(kind, interceptors):
     assert calls == [("unknown", "UNIMPLEMENTED")] * 2
 
 
+async def test_a_generator_is_closed_within_its_call(interceptors):
+    """Not by the garbage collector, in a task of its own and at a time of its own."""
+    tasks = []
+
+    async def generate(request, context):
+        tasks.append(asyncio.current_task())
+        try:
+            yield {"does not": "serialise"}
+        finally:
+            tasks.append(asyncio.current_task())
+
+    handler = grpc.unary_stream_rpc_method_handler(generate, pb.GetItemRequest.FromString, pb.Item.SerializeToString)
+    generic = grpc.method_handlers_generic_handler("meshwork.test.Matrix", {"Call": handler})
+    async with testing.in_process(lambda server: server.add_generic_rpc_handlers((generic,)), interceptors) as channel:
+        result = await invoke(channel, Style("unary", "generator"))
+    assert result.status is StatusCode.INTERNAL
+    assert len(tasks) == 2
+    assert tasks[0] is tasks[1]
+
+
 @pytest.mark.parametrize("requests", ["iterator", "read"])
 async def test_a_stream_that_is_cut_is_not_taken_for_the_whole(requests):
     taken_for_whole = []

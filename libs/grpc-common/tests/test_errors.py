@@ -73,6 +73,11 @@ def test_every_error_has_the_status_of_its_kind(kind, message, field):
         assert text == message
 
 
+@pytest.mark.parametrize("error", [KeyError("secret"), ExceptionGroup("secret", [KeyError()]), Exception("secret")])
+def test_a_strangers_text_is_not_passed_on(error):
+    assert exception_to_status(error) == (StatusCode.INTERNAL, "internal error")
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     kind=st.sampled_from([*EXPECTED, ItemLockedError]),

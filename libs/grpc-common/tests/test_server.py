@@ -213,9 +213,10 @@ async def test_an_open_watch_does_not_hold_up_the_stop(serve):
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=ITEMS))
         assert (await watch.read()).status == SERVING
         stopping = asyncio.ensure_future(server.stop(30))
-        assert (await watch.read()).status == NOT_SERVING
-        assert await watch.code() is StatusCode.UNAVAILABLE
-        await asyncio.wait_for(stopping, 3)
+        async with asyncio.timeout(3):
+            assert (await watch.read()).status == NOT_SERVING
+            assert await watch.code() is StatusCode.UNAVAILABLE
+            await stopping
 
 
 async def test_waiting_for_the_end_may_be_given_up(serve):

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, NoReturn
 
@@ -52,6 +53,8 @@ class _Process[S: ServiceSettings]:
     async def live(self, build: Build[S]) -> int:
         """Return the exit status."""
         self._listen_for_signals()
+        workers = ThreadPoolExecutor(self._settings.grpc.max_workers, thread_name_prefix="worker")
+        asyncio.get_running_loop().set_default_executor(workers)  # what asyncio.to_thread uses
         try:
             async with build(self._settings) as register:
                 with metrics_endpoint(self._settings.metrics_host, self._settings.metrics_port) as metrics_port:

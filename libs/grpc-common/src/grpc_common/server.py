@@ -48,7 +48,7 @@ class GRPCServer:
         self.unix_socket: Final = unix_socket
         self.service_names: Final[list[str]] = []
         self._interceptors = [default_chain()] if interceptors is None else list(interceptors)
-        self._max_workers = max_workers
+        self._workers = ThreadPoolExecutor(max_workers, thread_name_prefix="grpc-worker")
         self._max_concurrent_rpcs = max_concurrent_rpcs
         self._plaintext = plaintext
         self._reflection_enabled = reflection_enabled
@@ -113,7 +113,7 @@ class GRPCServer:
             servicer = reflection.aio.ReflectionServicer([*self.service_names, reflection.SERVICE_NAME])
             self.add_servicer(servicer, reflection_pb2_grpc.add_ServerReflectionServicer_to_server)
         self._server = server = aio.server(
-            migration_thread_pool=ThreadPoolExecutor(self._max_workers, thread_name_prefix="grpc-worker"),
+            migration_thread_pool=self._workers,
             interceptors=self._interceptors,
             options=OPTIONS,
             maximum_concurrent_rpcs=self._max_concurrent_rpcs,
@@ -167,6 +167,7 @@ class GRPCServer:
         if self._health is not None:
             await self._health.stop()
         await stopping
+        self._workers.shutdown(wait=False)
         self._remove_socket()
 
     def _remove_socket(self) -> None:
