@@ -1,0 +1,53 @@
+"""How many calls are worked on at once."""
+
+from typing import Any, Final
+
+from grpc_common.call import Call, Method, Run
+from grpc_common.chain import Interceptor
+from grpc_common.errors import RateLimitError
+
+EXEMPT_SERVICES: Final = frozenset(
+    {"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
+)
+BATCH_SHARE: Final = 0.8
+RETRY_AFTER: Final = 1.0
+
+
+class ConcurrencyLimitInterceptor(Interceptor):
+    """No more than `limit` handlers run at once, streams included; one call more is refused, not queued.
+
+    A method's `max_concurrent` holds besides. Batch work gets at most four fifths of the limit, so that somebody who
+    waits still finds room. Health checks and reflection neither count nor are refused: a probe that fails because of
+    load has a busy server restarted.
+    """
+
+    def __init__(self, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"the limit is {limit} and must be at least 1")
+        self.limit: Final = limit
+        self.running = 0
+
+    def wrap(self, method: Method, call_next: Run) -> Run:
+        """Count calls of `method` from before the handler begins until after it has ended, however it ends."""
+        priority = method.policy.priority if method.policy is not None else "INTERACTIVE"
+        if priority == "HEALTH" or method.service in EXEMPT_SERVICES:
+            return call_next
+        room = max(1, int(self.limit * BATCH_SHARE)) if priority == "BATCH" else self.limit
+        own_room = method.policy.max_concurrent if method.policy is not None else 0
+        own_running = 0
+
+        async def run(call: Call, request: Any) -> Any:
+            nonlocal own_running
+            if self.running >= room:
+                raise RateLimitError("the server is at its limit of concurrent calls", retry_after=RETRY_AFTER)
+            if own_room and own_running >= own_room:
+                raise RateLimitError(f"{method.path} is at its limit of concurrent calls", retry_after=RETRY_AFTER)
+            self.running += 1
+            own_running += 1
+            try:
+                return await call_next(call, request)
+            finally:
+                self.running -= 1
+                own_running -= 1
+
+        return run

@@ -1,0 +1,35 @@
+"""How long a call may take."""
+
+from time import monotonic
+from typing import Any
+
+from grpc_common.call import Call, Method, Run
+from grpc_common.chain import Interceptor
+from grpc_common.lease import Lease
+
+
+class DeadlineInterceptor(Interceptor):
+    """A call ends when its caller's deadline or its policy's timeout is over, whichever comes first.
+
+    What is left is in `call.deadline` (seconds of `time.monotonic`), from where `grpc_common.deadline.remaining` gives
+    it to whatever the handler waits for. A call whose time is over before it begins does not reach the handler.
+    """
+
+    def wrap(self, method: Method, call_next: Run) -> Run:
+        """Hold calls of `method` to the timeout of its policy; without one, to the caller's deadline alone."""
+        cap = method.policy.timeout if method.policy is not None else None
+
+        async def run(call: Call, request: Any) -> Any:
+            asked = call.context.time_remaining()
+            if asked is not None and (cap is None or asked <= cap):
+                call.deadline = monotonic() + asked
+                if asked <= 0:
+                    raise TimeoutError("the deadline was over before the call began")
+                return await call_next(call, request)  # core watches over the caller's own deadline
+            if cap is None:
+                return await call_next(call, request)
+            call.deadline = monotonic() + cap
+            with Lease(cap, TimeoutError):
+                return await call_next(call, request)
+
+        return run

@@ -1,0 +1,62 @@
+"""Deadlines: the caller's and the policy's, whichever is first; the budget is there for whoever asks."""
+
+import asyncio
+
+from grpc import StatusCode
+from limited_service import Gate, begin
+
+from grpc_common.chain import Chain
+from grpc_common.deadline import remaining
+from grpc_common.interceptors.deadline import DeadlineInterceptor
+from grpc_common.interceptors.error import ErrorInterceptor
+from grpc_common.testing import in_process
+
+CHAIN = (ErrorInterceptor, DeadlineInterceptor)
+
+
+def chain():
+    return [Chain([kind() for kind in CHAIN])]
+
+
+async def test_a_call_without_a_deadline_ends_at_the_timeout_of_its_policy():
+    gate = Gate()
+    async with in_process(gate.register, chain()) as channel:
+        call = begin(channel, "Short")
+        assert await call.code() is StatusCode.DEADLINE_EXCEEDED
+        assert "longer than it may" in await call.details()
+        assert gate.running == 0
+
+
+async def test_a_callers_longer_deadline_does_not_lengthen_it():
+    gate = Gate()
+    async with in_process(gate.register, chain()) as channel:
+        started = asyncio.get_running_loop().time()
+        assert await begin(channel, "Short", timeout=10).code() is StatusCode.DEADLINE_EXCEEDED
+        assert asyncio.get_running_loop().time() - started < 2
+
+
+async def test_the_handler_sees_the_lesser_of_both():
+    seen = []
+
+    async def note(context):
+        seen.append((remaining(), remaining(0.01), remaining(1000)))
+
+    gate = Gate(note)
+    async with in_process(gate.register, chain()) as channel:
+        for method, timeout in (("Short", None), ("Short", 0.1), ("Plain", 5), ("Plain", None)):
+            assert await begin(channel, method, timeout=timeout).code() is StatusCode.OK
+    assert [round(left, 1) for left, _, _ in seen] == [0.2, 0.1, 5.0, 30.0]
+    assert all((own == 0.01 and long == left) or long - left < 0.01 for left, own, long in seen)
+
+
+async def test_outside_of_a_call_there_is_only_ones_own_limit():
+    assert remaining() is None
+    assert remaining(3.0) == 3.0
+
+
+async def test_a_spent_deadline_does_not_reach_the_handler():
+    gate = Gate()
+    async with in_process(gate.register, chain()) as channel:
+        assert await begin(channel, "Plain", timeout=0).code() is StatusCode.DEADLINE_EXCEEDED
+        await asyncio.sleep(0.05)
+    assert gate.entered == 0
