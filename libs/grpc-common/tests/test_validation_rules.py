@@ -5,6 +5,7 @@ import re
 from itertools import count
 from typing import Any
 
+import grpc
 import pytest
 from buf.validate import validate_pb2  # the options below are its extensions
 from google.protobuf import descriptor_pool, message_factory, text_format
@@ -13,11 +14,16 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
+from grpc_common.chain import Chain
+from grpc_common.interceptors.error import ErrorInterceptor
+from grpc_common.interceptors.validation import ValidationInterceptor
+from grpc_common.testing import in_process
 from grpc_common.validation.constraints import Constraints, UnsupportedConstraintError
 from grpc_common.validation.validator import Validator, check_constraints, request_validator, validator_of
 from meshwork.items.v1 import items_service_pb2
 
 INF = math.inf
+ITEM_SERVICE = "meshwork.items.v1.ItemService"
 _number = count()
 _FILE = """
     name: "{package}.proto" package: "{package}" syntax: "proto3"
@@ -93,7 +99,7 @@ KINDS = [
     ("string", "string { hostname: true }", ["A-1.b.", "x" * 63], ["", "a..b", "-a", "1.2", "x" * 64], "a host"),
     ("string", "string { ip: true }", ["1.2.3.4", "::1"], ["", "1.2.3", "1.2.3.04"], "must be an IP address"),
     ("string", "string { ipv4: true }", ["1.2.3.4"], ["", "::1", "1.2.3.256"], "must be an IPv4 address"),
-    ("string", "string { ipv6: true }", ["fe80::1%eth0", "::1%a%b"], ["", "1.2.3.4", ":::1", "::1%"], "an IPv6 address"),
+    ("string", "string { ipv6: true }", ["fe80::1%eth0", "::1%a%b"], ["", "1.2.3.4", ":::1", "::1%"], "an IPv6"),
     ("bytes", "bytes { min_len: 1 max_len: 2 }", [b"a", b"\0\xff"], [b"", b"abc"], "must be 1 to 2 bytes long"),
     ("bytes", "bytes { len: 2 }", [b"ab"], [b"a"], "must be exactly 2 bytes long"),
     ("bytes", 'bytes { prefix: "\\x01" suffix: "\\x02" }', [b"\1\2"], [b"\1"], "must end with the bytes 02"),
@@ -332,8 +338,47 @@ def test_a_hundred_violations_are_enough():
     assert len(faults(message_type, f=[0] * 100_000)) == 100
 
 
-def test_all_services_of_this_program_can_be_checked():
-    check_constraints(items_service_pb2.DESCRIPTOR.services_by_name["ItemService"])
-    assert request_validator("/meshwork.items.v1.ItemService/GetItem")
-    assert request_validator("/meshwork.items.v1.ItemService/Nothing") is None
+def test_requests_are_found_by_the_path_of_their_method():
+    assert items_service_pb2.DESCRIPTOR.services_by_name["ItemService"].full_name == ITEM_SERVICE
+    assert request_validator(f"/{ITEM_SERVICE}/GetItem")
+    assert request_validator(f"/{ITEM_SERVICE}/Nothing") is None
     assert request_validator("/nobody.Knows/It") is None
+
+
+def service(message_type: type[Any]) -> str:
+    """Make a service whose method `Do` takes and gives such messages."""
+    package = f"constrained{next(_number)}"
+    file = FileDescriptorProto(name=f"{package}.proto", package=package)
+    file.dependency.append(message_type.DESCRIPTOR.file.name)
+    name = f".{message_type.DESCRIPTOR.full_name}"
+    file.service.add(name="S").method.add(name="Do", input_type=name, output_type=name)
+    descriptor_pool.Default().Add(file)
+    return f"{package}.S"
+
+
+def test_a_server_finds_out_as_it_starts():
+    check_constraints([ITEM_SERVICE, "nobody.Knows"])
+    bad = service(message(field("string", "string { uri: true }")))
+    with pytest.raises(UnsupportedConstraintError, match=r"\.M\.f has uri"):
+        check_constraints([ITEM_SERVICE, bad])
+
+
+async def test_a_method_whose_constraints_cannot_be_enforced_is_not_served():
+    message_type = message(field("string", "string { uri: true }"))
+    name, entered = service(message_type), []
+
+    async def do(request, context):
+        entered.append(request)
+        return request
+
+    def register(server):
+        handler = grpc.unary_unary_rpc_method_handler(do, message_type.FromString, message_type.SerializeToString)
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, {"Do": handler})])
+
+    async with in_process(register, [Chain([ErrorInterceptor(), ValidationInterceptor()])]) as channel:
+        call = channel.unary_unary(f"/{name}/Do", message_type.SerializeToString, message_type.FromString)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(message_type(f="x"))
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert "uri" not in caught.value.details()
+    assert not entered

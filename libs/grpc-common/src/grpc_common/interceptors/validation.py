@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
 from grpc_common.errors import ValidationError
+from grpc_common.validation.constraints import UnsupportedConstraintError
 from grpc_common.validation.requests import CheckedContext, CheckedRequests, RequestCheck
 from grpc_common.validation.validator import Validator, request_validator
 
@@ -21,10 +22,21 @@ class ValidationInterceptor(Interceptor):
 
     def wrap(self, method: Method, call_next: Run) -> Run:
         """Check requests of `method`, if its proto says anything about them."""
-        validator = request_validator(method.path)
+        try:
+            validator = request_validator(method.path)
+        except UnsupportedConstraintError as error:
+            return _refusing(str(error))
         if validator is None:
             return call_next
         return _streamed(validator, call_next) if method.request_streaming else _single(validator, call_next)
+
+
+def _refusing(reason: str) -> Run:
+    # A server that called `check_constraints` never comes here. What is raised by `wrap` core would tell the caller.
+    def run(call: Call, request: Any) -> Awaitable[Any]:  # noqa: ARG001
+        raise UnsupportedConstraintError(reason)
+
+    return run
 
 
 def _single(validator: Validator, call_next: Run) -> Run:

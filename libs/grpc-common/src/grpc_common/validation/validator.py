@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from buf.validate import validate_pb2
 from google.protobuf import descriptor_pool
-from google.protobuf.descriptor import Descriptor, OneofDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, OneofDescriptor
 from google.protobuf.message import Message
 
 from grpc_common.errors import FieldViolation
@@ -73,14 +73,19 @@ def request_validator(path: str) -> Validator | None:
     return validator_of(method.input_type)
 
 
-def check_constraints(service: ServiceDescriptor) -> None:
-    """Compile the constraints of all requests of `service`, so that a server finds out as it starts.
+def check_constraints(services: Iterable[str]) -> None:
+    """Compile the constraints of all requests of `services` by full name, so that a server finds out as it starts.
 
     Raises:
         UnsupportedConstraintError: a constraint of a request would not be enforced.
     """
-    for method in service.methods:
-        validator_of(method.input_type)
+    for name in services:
+        try:
+            service = descriptor_pool.Default().FindServiceByName(name)
+        except KeyError:
+            continue
+        for method in service.methods:
+            validator_of(method.input_type)
 
 
 @cache
