@@ -143,7 +143,7 @@ async def test_the_program_says_why_it_cannot_migrate_and_not_the_password() -> 
 
     assert program.returncode == 1
     assert errors.count(b"\n") == 1
-    assert errors.startswith(b"cannot connect to the database postgresql+asyncpg://items:***@127.0.0.1:1/items: ")
+    assert errors.startswith(b"cannot connect to the database postgresql+asyncpg://items@127.0.0.1:1/items: ")
     assert b"hunter2" not in errors
 
 

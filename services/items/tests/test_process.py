@@ -98,7 +98,7 @@ async def test_on_postgresql_with_its_url_in_a_file_and_the_migrations_done_befo
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("postgresql+asyncpg://items:hunter2@127.0.0.1:1/items", "postgresql+asyncpg://items:***@127.0.0.1:1/items"),
+        ("postgresql+asyncpg://items:hunter2@127.0.0.1:1/items", "postgresql+asyncpg://items@127.0.0.1:1/items"),
         ("postgresql+asyncpg://127.0.0.1:1/items?password=hunter2", "postgresql+asyncpg://127.0.0.1:1/items"),
         ("sqlite+aiosqlite:////nowhere/items.db", "sqlite+aiosqlite:////nowhere/items.db"),
     ],

@@ -46,9 +46,14 @@ async def _connect_once(engine: AsyncEngine) -> None:
         async with engine.connect():
             pass
     except (SQLAlchemyError, OSError) as error:
-        where = engine.url.set(query={}).render_as_string(hide_password=True)  # a query may have a password as well
         reason = str(getattr(error, "orig", None) or error) or type(error).__name__
-        raise ExternalServiceError(f"cannot connect to the database {where}: {reason}") from error
+        raise ExternalServiceError(f"cannot connect to the database {_place(engine.url)}: {reason}") from error
+
+
+def _place(url: URL) -> str:
+    """Returns the url without what may be secret: its password and its query, which can hold one too."""
+    place = URL.create(url.drivername, username=url.username, host=url.host, port=url.port, database=url.database)
+    return place.render_as_string()
 
 
 def _postgresql(url: URL, limits: Limits) -> AsyncEngine:
