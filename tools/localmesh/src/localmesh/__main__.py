@@ -1,8 +1,11 @@
 """`python -m localmesh` is what `./mesh` runs."""
 
+import signal
 import sys
 
-from localmesh.cli import main
-
 if __name__ == "__main__":
+    # Until there is something to clean up, Ctrl-C ends us without a word; the imports take a while.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from localmesh.cli import main
+
     sys.exit(main())

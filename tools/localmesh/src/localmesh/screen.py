@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from localmesh import accounts, places
 from localmesh.status import Status
 from localmesh.topology import Topology
 
@@ -23,6 +24,9 @@ class Steps:
 
     def __init__(self) -> None:
         self._started = time.monotonic()
+        if (account := accounts.unprivileged()) is not None:
+            where = places.reachable_folder()
+            console.print(f"  [dim]We are root: PostgreSQL runs as {account.name}, with its data below {where}.[/]")
 
     def __call__(self, name: str, seconds: float) -> None:
         """A step is done."""

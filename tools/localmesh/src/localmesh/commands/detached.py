@@ -26,6 +26,8 @@ def detach(topology: Topology, state: StateFolder, arguments: Sequence[str]) -> 
     """Starts the mesh with these arguments of `./mesh` and returns when it is ready."""
     if (pid := state.holder()) is not None:
         raise AlreadyRunning(f"a mesh is already up in {state.root} (pid {pid})")
+    for number in (signal.SIGINT, signal.SIGTERM):  # from here on there is something to end
+        signal.signal(number, signal.default_int_handler)
     reading, writing = os.pipe()
     log = state.root / "mesh.log"
     with _opened(state, log) as output:

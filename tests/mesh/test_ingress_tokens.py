@@ -1,0 +1,101 @@
+"""The ingress lets nobody through without a good token."""
+
+import ssl
+import time
+
+import grpc
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from meshwork.items.v1 import items_service_pb2 as pb
+
+NOBODY = pb.GetItemRequest(id="nobody")
+
+
+def _tampered(mesh, **claims):
+    """A token of our issuer with other claims, signed with its own key."""
+    issuer = mesh.issuer()
+    good = issuer.sign()
+    said = jwt.decode(good, options={"verify_signature": False})
+    return jwt.encode(said | claims, issuer._key, algorithm="ES256", headers=jwt.get_unverified_header(good))
+
+
+def _foreign(mesh):
+    good = mesh.issuer().sign()
+    said, header = jwt.decode(good, options={"verify_signature": False}), jwt.get_unverified_header(good)
+    return jwt.encode(said, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256", headers=header)
+
+
+def _unsigned(mesh):
+    said = jwt.decode(mesh.issuer().sign(), options={"verify_signature": False})
+    return jwt.encode(said, None, algorithm="none")
+
+
+BAD = {
+    "none at all": lambda mesh: None,
+    "expired": lambda mesh: _tampered(mesh, exp=int(time.time()) - 60),
+    "not valid yet": lambda mesh: _tampered(mesh, nbf=int(time.time()) + 600),
+    "of another key": _foreign,
+    "for another audience": lambda mesh: _tampered(mesh, aud="somebody-else"),
+    "of another issuer": lambda mesh: _tampered(mesh, iss="https://elsewhere.test"),
+    "without signature": _unsigned,
+    "no token": lambda mesh: "garbage",
+}
+
+
+@pytest.fixture(params=BAD)
+def bad_token(request, mesh):
+    return BAD[request.param](mesh)
+
+
+def _rest(mesh, path, token, **fields):
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    context = ssl.create_default_context(cafile=mesh.state / "ca.pem")
+    return httpx.request(
+        fields.pop("method", "GET"), f"https://localhost:{mesh.port}{path}", headers=headers, verify=context, **fields
+    )
+
+
+def test_grpc_with_a_bad_token_is_unauthenticated(mesh, bad_token):
+    with mesh.items(bad_token) as items, pytest.raises(grpc.RpcError) as refused:
+        items.GetItem(NOBODY, timeout=10)
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_rest_with_a_bad_token_is_401(mesh, bad_token):
+    answer = _rest(mesh, "/v1/items/nobody", bad_token)
+    assert answer.status_code == 401
+    assert answer.json()["code"] == grpc.StatusCode.UNAUTHENTICATED.value[0]
+
+
+def test_a_bad_token_is_refused_before_the_body_is_read(mesh, bad_token):
+    answer = _rest(mesh, "/v1/items", bad_token, method="POST", content=b"{")
+    assert answer.status_code == 401
+
+
+def test_a_good_token_passes(mesh):
+    with mesh.items() as items, pytest.raises(grpc.RpcError) as answered:
+        items.GetItem(NOBODY, timeout=10)
+    assert answered.value.code() == grpc.StatusCode.NOT_FOUND
+    assert _rest(mesh, "/v1/items/nobody", mesh.issuer().sign()).status_code == 404
+
+
+def test_the_token_command_prints_one_that_passes(mesh):
+    status, out, _ = mesh("token", "--roles", "editor,auditor")
+    assert status == 0
+    assert jwt.decode(out.strip(), options={"verify_signature": False})["roles"] == ["editor", "auditor"]
+    assert _rest(mesh, "/v1/items/nobody", out.strip()).status_code == 404
+
+
+def test_headers_that_pretend_to_be_the_mesh_change_nothing(mesh):
+    with mesh.items() as items, pytest.raises(grpc.RpcError) as answered:
+        pretended = (
+            ("authorization", f"Bearer {mesh.issuer().sign()}"),
+            ("x-forwarded-client-cert", "URI=spiffe://meshwork.local/ns/default/sa/ingress"),
+            ("x-envoy-retry-on", "5xx"),
+            ("x-envoy-upstream-rq-timeout-ms", "1"),
+        )
+        items.GetItem.with_call(NOBODY, timeout=10, metadata=pretended)
+    assert answered.value.code() == grpc.StatusCode.NOT_FOUND
