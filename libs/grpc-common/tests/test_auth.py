@@ -230,8 +230,10 @@ def test_property_4():
                     assert not answer.replies
                     assert token not in answer.details + repr(answer.trailers)
 
-        check()
-        runner.run(context.__aexit__(None, None, None))
+        try:
+            check()
+        finally:
+            runner.run(context.__aexit__(None, None, None))
 
 
 def test_roles_and_scopes_are_what_the_policy_says():
@@ -264,8 +266,10 @@ def test_roles_and_scopes_are_what_the_policy_says():
             assert answer.code is expected
             assert len(world.seen) == (expected is StatusCode.OK)
 
-        check()
-        runner.run(context.__aexit__(None, None, None))
+        try:
+            check()
+        finally:
+            runner.run(context.__aexit__(None, None, None))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -355,7 +355,8 @@ async def test_closing_leaves_no_task_behind():
         waiting = asyncio.create_task(client.find("v1", "ES256"))
         await asked.wait()
         flight = client._flight
-        await client.aclose()
+        async with asyncio.timeout(1):
+            await client.aclose()
         assert flight.done()
         with pytest.raises(ExternalServiceError):
             await waiting
