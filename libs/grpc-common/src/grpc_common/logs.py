@@ -1,74 +1,136 @@
 """JSON log lines on standard error, for our own code and for the libraries that use `logging`."""
 
+import atexit
+import json
 import logging
-import re
 import sys
+import traceback
+from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any, Final
 
 import orjson
 import structlog
+from opentelemetry import trace
 from structlog.typing import EventDict
 
 from grpc_common.call import current_call
+from grpc_common.log_sink import LogSink
+from grpc_common.redaction import redact_text, redact_value
 
-# Passwords in URLs, and JSON Web Tokens.
-_SECRETS: Final = re.compile(r"(?P<user>://[^\s/:@]*:)[^\s@]+@|eyJ[\w-]+\.[\w-]+\.[\w-]*")
+MAX_TRACEBACK: Final = 12_000
+"""Characters; of a longer one the beginning and the end are kept."""
+
+_OPTIONS: Final = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+# They complain about each call whose headers are bad, which is the caller's business and would be a way to fill disks.
+_CALLERS_FAULTS: Final = ("opentelemetry.baggage.propagation", "opentelemetry.trace.span")
 
 
-def configure_logs(level: str = "info") -> None:
-    """Write every line of at least `level` as one JSON object to standard error."""
+def configure_logs(level: str = "info", sink: LogSink | None = None) -> LogSink:
+    """Write every line of at least `level` as one JSON object, to standard error unless told otherwise.
+
+    Return the sink: flush it before a process ends in a way that runs no exit handlers.
+    """
     number = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[Any] = [
-        add_call,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,  # without local variables: they hold requests
-        redact,
-    ]
+    if sink is None:
+        sink = LogSink(_to_stderr, _dropped_line)
+        atexit.register(sink.close)
     structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer(_dumps)],
+        processors=[render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: SinkLogger(sink),
         cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(_dumps),
-            ],
-        )
     )
     # The libraries' own chatter starts at warning, unless somebody looks for a fault.
     others = number if level == "debug" else max(number, logging.WARNING)
-    logging.basicConfig(level=others, handlers=[handler], force=True)
+    logging.basicConfig(level=others, handlers=[SinkHandler(sink)], force=True)
     logging.captureWarnings(capture=True)
+    for name in _CALLERS_FAULTS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return sink
 
 
-def add_call(_: Any, __: str, event: EventDict) -> EventDict:
-    """Say in every line of a handler which call it belongs to."""
+class SinkLogger:
+    """What structlog's loggers write their rendered lines to."""
+
+    def __init__(self, sink: LogSink) -> None:
+        self.debug = self.info = self.warning = self.warn = self.msg = sink.put
+        self.error = self.exception = self.critical = self.fatal = sink.put_now
+
+
+class SinkHandler(logging.Handler):
+    """Turns the records of `logging` into the same lines."""
+
+    def __init__(self, sink: LogSink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `record`."""
+        try:
+            event: EventDict = {"event": record.getMessage(), "logger": record.name, "exc_info": record.exc_info}
+            line = render(None, record.levelname.lower(), event)
+        except Exception:  # noqa: BLE001  # the way `logging` wants it
+            self.handleError(record)
+            return
+        (self._sink.put_now if record.levelno >= logging.ERROR else self._sink.put)(line)
+
+
+def render(_: Any, level: str, event: EventDict) -> bytes:
+    """Return `event` as one line of JSON, without secrets, with the time and what it belongs to: the call, the span.
+
+    One processor instead of the usual row of them, which takes three times as long.
+    """
+    # Without local variables: they hold requests.
+    exception = event.pop("exc_info", None)
+    stack = event.pop("stack_info", None)
+    line = {key: redact_value(key, value) for key, value in event.items()}
+    if exception and (shown := _traceback(exception)):
+        line["exception"] = shown
+    if stack:
+        line["stack"] = redact_text("".join(traceback.format_stack()))
     call = current_call.get()
-    if call is not None and call.correlation_id:
-        event.setdefault("correlation_id", call.correlation_id)
-    return event
+    if call is not None and call.correlation_id and "correlation_id" not in line:
+        line["correlation_id"] = redact_text(call.correlation_id)
+    span = trace.get_current_span().get_span_context()
+    if span.trace_id:
+        line["trace_id"] = f"{span.trace_id:032x}"
+        line["span_id"] = f"{span.span_id:016x}"
+    line["level"] = level
+    line["timestamp"] = datetime.now(UTC)
+    try:
+        return orjson.dumps(line, option=_OPTIONS)
+    except TypeError:  # a number beyond 64 bits, or half of a surrogate pair
+        return json.dumps(line, default=_iso).encode() + b"\n"
 
 
-def redact(_: Any, __: str, event: EventDict) -> EventDict:
-    """Take passwords in URLs and tokens out of messages and tracebacks, where other libraries may have put them."""
-    for key in ("event", "exception", "reason"):
-        value = event.get(key)
-        if isinstance(value, str):
-            event[key] = without_secrets(value)
-    return event
+type ExcInfo = bool | BaseException | tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 
-def without_secrets(text: str) -> str:
-    """Return `text` with passwords in URLs and JSON Web Tokens replaced."""
-    return _SECRETS.sub(lambda found: f"{found['user']}***@" if found["user"] else "***", text)
+def _traceback(exception: ExcInfo) -> str:
+    error = exception if isinstance(exception, BaseException) else None
+    if error is None:
+        error = exception[1] if isinstance(exception, tuple) else sys.exception()
+    if error is None:
+        return ""
+    text = redact_text("".join(traceback.format_exception(error)).rstrip(), 50 * MAX_TRACEBACK)
+    if len(text) <= MAX_TRACEBACK:
+        return text
+    return f"{text[: MAX_TRACEBACK // 3]}\n…\n{text[-2 * MAX_TRACEBACK // 3 :]}"
 
 
-def _dumps(value: Any, default: Any = None, **_: Any) -> str:
-    return orjson.dumps(value, default=default or repr).decode()
+def _iso(value: Any) -> str:
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else repr(value)
+
+
+def _dropped_line(count: int) -> bytes:
+    return render(None, "warning", {"event": "log lines dropped", "component": "logs", "lines": count})
+
+
+def _to_stderr(data: bytes) -> None:
+    stream = getattr(sys.stderr, "buffer", None)
+    if stream is None:
+        sys.stderr.write(data.decode())
+    else:
+        stream.write(data)
+    sys.stderr.flush()

@@ -1,0 +1,139 @@
+"""Secrets taken out of what is logged: by the name they stand under, and by their shape wherever they stand."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from datetime import date, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any, Final
+from uuid import UUID
+
+REDACTED: Final = "[redacted]"
+MAX_TEXT: Final = 16384
+"""Characters of one text; the rest is cut off."""
+MAX_DEPTH: Final = 16
+MAX_ITEMS: Final = 1000
+"""Entries of one mapping or list."""
+
+_SECRET_WORDS: Final = (
+    "accesskey",
+    "apikey",
+    "authorization",
+    "cookie",
+    "credential",
+    "passphrase",
+    "passwd",
+    "password",
+    "privatekey",
+    "pwd",
+    "secret",
+    "signingkey",
+    "token",
+)
+# Names with such a word that are worth reading and give nothing away.
+_HARMLESS: Final = frozenset({"nextpagetoken", "pagetoken", "resumetoken", "tokentype"})
+
+# Every repetition is bounded or starts at a rare word: what is logged may come from a caller who means harm.
+_SHAPES: Final = re.compile(
+    r"""
+      (?P<user>://[^\s/:@]{0,256}:)[^\s/]+(?=@)                         # a password in a URL
+    | \beyJ[\w-]{8,}(?:\.[\w-]*){0,4}                                   # a JSON Web Token, whole or cut
+    | (?P<scheme>\b(?i:bearer)\s{1,8})[^\s"',;]+
+    | (?P<basic>\b(?i:basic)\s{1,8})(?=[a-zA-Z/+]*[0-9A-Z=])[A-Za-z0-9+/]{4,}={0,2}
+    | \bhv[sbr]\.[\w-]{16,}                                             # a token of Vault or OpenBao
+    | -----BEGIN\ [A-Z ]{0,32}PRIVATE\ KEY-----[\s\S]*?(?:-----END\ [A-Z ]{0,32}PRIVATE\ KEY-----|\Z)
+    | (?P<name>
+        (?i:authorization|cookie|credentials?|passphrase|passwd|password|pwd|secret|token|(?:access|api|private)[_-]?key)
+        [\w-]{0,32}(?:\s?=\s?|\\?["']\s{0,8}[:=]\s{0,8}))
+      (?!None\b|null\b)(?:\\?"(?:[^"\\]|\\.)*"?|\\?'(?:[^'\\]|\\.)*'?|[^\s,;&)}\]]+)
+    | (?P<header>\b(?i:(?:proxy-)?authorization|(?:set-)?cookie|x-api-key|password|passwd):\s{0,8})[^\r\n]+
+    """,
+    re.VERBOSE,
+)
+# Every shape has one of these in it; looking for them takes a fraction of the time.
+_MARKS: Final = (
+    *("://", "eyj", "bearer", "basic", "hvs.", "hvb.", "hvr.", "-----begin"),
+    *("authorization", "cookie", "credential", "pass", "pwd", "secret", "token", "key"),
+)
+_PLAIN: Final = Enum | PurePath | UUID | date | timedelta | Decimal
+_GROUPS: Final = ("user", "scheme", "basic", "name", "header")
+
+
+def redact(value: Any, depth: int = 0) -> Any:
+    """Return `value` as plain JSON types without its secrets; what is no JSON becomes its text."""
+    kind = type(value)
+    if kind is str:
+        return redact_text(value)
+    if value is None or kind is int or kind is float or kind is bool:
+        return value
+    if depth >= MAX_DEPTH:
+        return "…"
+    if isinstance(value, str | _PLAIN):
+        return redact_text(str(value))
+    if isinstance(value, Mapping):
+        return {redact_text(str(key)): redact_value(key, item, depth + 1) for key, item in _some(value.items())}
+    if isinstance(value, list | tuple | AbstractSet):
+        return [redact(item, depth + 1) for item in _some(value)]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return redact_text(bytes(value[:MAX_TEXT]).decode("utf-8", "replace"))
+    return redact_text(_text(value))
+
+
+def redact_value(key: Any, value: Any, depth: int = 0) -> Any:
+    """Return what may be shown of `value` under the name `key`; None, booleans and emptiness give nothing away."""
+    if is_secret(str(key)):
+        return value if value is None or value is True or value is False or value == "" else REDACTED
+    return redact(value, depth)
+
+
+@lru_cache(4096)
+def is_secret(key: str) -> bool:
+    """Say whether what stands under `key` is a secret, however the name is written: api_key, API-Key, apiKey."""
+    name = "".join(filter(str.isalnum, key)).lower()
+    return name not in _HARMLESS and any(word in name for word in _SECRET_WORDS)
+
+
+def redact_text(text: str, limit: int = MAX_TEXT) -> str:
+    """Return `text` without what looks like a secret, and at most `limit` characters of it."""
+    if len(text) <= _SHORT:
+        text = _short(text)
+        return text if len(text) <= limit else f"{text[:limit]}…"
+    # What a cut would leave of a secret has no shape to know it by: look a little further than what is shown.
+    shown = _without_shapes(text[: limit + 4096])
+    return shown if len(shown) <= limit else f"{shown[:limit]}…"
+
+
+_SHORT: Final = 64
+
+
+def _without_shapes(text: str) -> str:
+    lowered = text.lower()
+    for mark in _MARKS:
+        if mark in lowered:
+            return _SHAPES.sub(_hide, text)
+    return text
+
+
+_short: Final = lru_cache(4096)(_without_shapes)
+
+
+def _hide(found: re.Match[str]) -> str:
+    kept = next((found[group] for group in _GROUPS if found[group]), "")
+    return f"{kept}{REDACTED}"
+
+
+def _some[T](items: Iterable[T]) -> Iterator[T]:
+    for at, item in enumerate(items):
+        if at >= MAX_ITEMS:
+            return
+        yield item
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value) if isinstance(value, BaseException) else repr(value)
+    except Exception as error:  # noqa: BLE001  # a log line must not fail on what it is about
+        return f"<{type(value).__name__} whose text fails with {type(error).__name__}>"

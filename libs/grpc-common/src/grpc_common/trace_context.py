@@ -1,0 +1,77 @@
+"""Trace context in metadata: W3C `traceparent`, `tracestate` and `baggage`, read from calls and added to calls."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from opentelemetry import baggage, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
+
+type Metadata = Iterable[tuple[str, str | bytes]]
+
+PARENT: Final = "traceparent"
+STATE: Final = "tracestate"
+BAGGAGE: Final = "baggage"
+KEYS: Final = frozenset({PARENT, STATE, BAGGAGE})
+
+_NOTHING: Final = Context()
+_BAGGAGE: Final = W3CBaggagePropagator()
+# W3C Trace Context level 2, section 3.2; later versions may append fields.
+_PARENT: Final = re.compile(
+    r"[ \t]*(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*"
+)
+_MAX_STATE: Final = 8192
+
+
+def extract(metadata: Metadata | None) -> Context:
+    """Return the context a call came with; what is not valid is ignored, as if the caller traced nothing.
+
+    The stock propagator gives the same, at three times the time. Nothing of the server's own context is in it: a call
+    without a parent starts a trace, whatever was going on where the server was started.
+    """
+    found = [(key, value) for key, value in metadata or () if key in KEYS and isinstance(value, str)]
+    if not found:
+        return _NOTHING
+    parents = [value for key, value in found if key == PARENT]
+    states = [value for key, value in found if key == STATE]
+    members = [value for key, value in found if key == BAGGAGE]
+    context = _NOTHING
+    if len(parents) == 1 and (span := _remote_span(parents[0], states)) is not None:
+        context = trace.set_span_in_context(span, context)
+    if members:
+        context = _BAGGAGE.extract({BAGGAGE: ",".join(members)}, context)
+    return context
+
+
+def inject(metadata: Metadata | None = None) -> tuple[tuple[str, str | bytes], ...]:
+    """Return `metadata` of an outgoing call with the current span as its parent, and the baggage."""
+    pairs = [pair for pair in metadata or () if pair[0] not in KEYS]
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        pairs.append((PARENT, f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"))
+        if span.trace_state:
+            pairs.append((STATE, span.trace_state.to_header()))
+    if baggage.get_all():
+        carrier: dict[str, str] = {}
+        _BAGGAGE.inject(carrier)
+        pairs.extend(carrier.items())
+    return tuple(pairs)
+
+
+def _remote_span(header: str, states: list[str]) -> NonRecordingSpan | None:
+    match = _PARENT.fullmatch(header)
+    if match is None:
+        return None
+    version, trace_id, span_id, flags, more = match.groups()
+    if more and version == "00":
+        return None
+    state = _state(states) if states else None
+    return NonRecordingSpan(SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)), state))
+
+
+def _state(headers: list[str]) -> TraceState | None:
+    if sum(map(len, headers)) > _MAX_STATE:
+        return None
+    return TraceState.from_header(headers)
