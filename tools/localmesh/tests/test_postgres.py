@@ -1,9 +1,12 @@
 """PostgreSQL out of the wheel."""
 
+import os
+
 import asyncpg
 import psutil
 import pytest
 
+from localmesh import places
 from localmesh.parts.postgres import Postgres, scram_verifier
 
 
@@ -60,3 +63,15 @@ async def test_a_name_that_is_no_name_is_refused(tmp_path):
 def test_a_verifier_does_not_hold_the_password():
     assert "opensesame" not in scram_verifier("opensesame")
     assert scram_verifier("opensesame") != scram_verifier("opensesame")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's data stand elsewhere")
+def test_data_of_a_folder_that_was_removed_are_removed(tmp_path):
+    gone, there = tmp_path / "gone", tmp_path / "there"
+    homes = []
+    for folder in (gone, there):
+        folder.mkdir()
+        homes.append(places.reachable_home(folder))
+    gone.rmdir()
+    Postgres(there).discard()
+    assert not homes[0].exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 from localmesh.failure import MeshError
 
 ROOT_CACHE = Path("/var/cache/meshwork")
+OWNER = "owner"
 
 
 def short_name(folder: Path) -> str:
@@ -33,6 +34,19 @@ def reachable_folder() -> Path:
             _make_own(folder, 0o711)
             return folder
     raise MeshError(f"neither {ROOT_CACHE} nor a folder in {tempfile.gettempdir()} can be written")
+
+
+def reachable_home(owner: Path) -> Path:
+    """As root: a folder in `reachable_folder()` for what belongs into `owner`; those of owners now gone are removed."""
+    everything = reachable_folder()
+    for note in everything.glob(f"*/{OWNER}"):
+        with suppress(OSError):
+            if not Path(note.read_text()).is_dir():
+                shutil.rmtree(note.parent)
+    home = everything / short_name(owner)
+    home.mkdir(mode=0o711, exist_ok=True)
+    (home / OWNER).write_text(str(owner.resolve()))
+    return home
 
 
 def copy_for_everybody(source: Path, names: tuple[str, ...], target: Path) -> Path:

