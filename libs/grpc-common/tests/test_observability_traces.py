@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 from structlog.testing import capture_logs
 
@@ -72,8 +73,15 @@ def test_a_collector_that_is_not_there_does_not_hold_up_the_end():
 
 @pytest.mark.parametrize(("ratio", "least", "most"), [(0.0, 0, 0), (0.5, 350, 650), (1.0, 1000, 1000)])
 def test_the_ratio_of_traces_that_begin_here_is_kept(ratio, least, most):
-    tracer = Tracing("items", ratio=ratio).tracer
-    assert least <= sum(tracer.start_span("s").is_recording() for _ in range(1000)) <= most
+    tracing = Tracing("items", ratio=ratio, exporter=InMemorySpanExporter())
+    assert least <= sum(tracing.tracer.start_span("s").is_recording() for _ in range(1000)) <= most
+    tracing.close()
+
+
+def test_without_an_exporter_there_are_ids_and_no_records():
+    span = Tracing("items", ratio=1.0).tracer.start_span("s")
+    assert span.get_span_context().is_valid
+    assert not span.is_recording()
 
 
 def test_the_settings_endpoint_wins_over_the_standard_variables():

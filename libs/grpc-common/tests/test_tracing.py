@@ -241,12 +241,13 @@ async def test_the_caller_can_find_span_and_log_line_by_its_correlation_id():
     assert span.attributes["correlation_id"] == "order-17"
 
 
-async def test_a_server_started_inside_a_span_does_not_make_all_calls_its_children():
+@pytest.mark.parametrize("metadata", [(), (("traceparent", "bad"),), (("baggage", "a=b"),)])
+async def test_a_server_started_inside_a_span_does_not_make_all_calls_its_children(metadata):
     provider = TracerProvider(shutdown_on_exit=False)
     service = Service(None)
     with capture_logs(), provider.get_tracer("test").start_as_current_span("start-up"):
         async with service.serve() as channel:
-            await call(channel, "unary_unary", ())
+            await call(channel, "unary_unary", metadata)
             span = await service.span()
     assert span.parent is None
 

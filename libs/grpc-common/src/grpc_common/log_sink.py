@@ -14,8 +14,14 @@ INTERVAL: Final = 0.05
 class LogSink:
     """Takes lines from any thread at the cost of an append; `write` gets many of them at once."""
 
-    def __init__(self, write: Callable[[bytes], object], dropped_line: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        dropped_line: Callable[[int], bytes],
+        interval: float = INTERVAL,
+    ) -> None:
         self._write = write
+        self._interval = interval
         self._dropped_line = dropped_line
         self._waiting: deque[bytes] = deque()
         self._dropped = 0
@@ -64,7 +70,7 @@ class LogSink:
     def _run(self) -> None:
         while not self._closed:
             self._some.wait()
-            self._now.wait(INTERVAL)
+            self._now.wait(self._interval)
             self._now.clear()
             self._some.clear()
             with self._writing:

@@ -23,8 +23,8 @@ _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_E
 class Tracing:
     """Makes spans, samples `ratio` of the traces that begin here, and sends them to `exporter` in batches.
 
-    A caller's decision to sample is followed. Without an exporter nothing is sent, and calls have trace ids all the
-    same, in logs, in error details and on to the services they call.
+    A caller's decision to sample is followed. Without an exporter no trace that begins here is recorded, and calls have
+    trace ids all the same, in logs, in error details and on to the services they call.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Tracing:
                 SERVICE_INSTANCE_ID: instance or f"{socket.gethostname()}-{os.getpid()}",
             }
         )
-        sampler = CallersChoice(TraceIdRatioBased(ratio))
+        sampler = CallersChoice(TraceIdRatioBased(ratio if exporter is not None else 0.0))
         self.provider: Final = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
         if exporter is not None:
             self.provider.add_span_processor(BatchSpanProcessor(exporter))
