@@ -1,11 +1,12 @@
 """Deadlines: the caller's and the policy's, whichever is first; the budget is there for whoever asks."""
 
 import asyncio
+import time
 
 from grpc import StatusCode
 from limited_service import Gate, begin
 
-from grpc_common.chain import Chain
+from grpc_common.chain import Chain, Interceptor
 from grpc_common.deadline import remaining
 from grpc_common.interceptors.deadline import DeadlineInterceptor
 from grpc_common.interceptors.error import ErrorInterceptor
@@ -54,9 +55,20 @@ async def test_outside_of_a_call_there_is_only_ones_own_limit():
     assert remaining(3.0) == 3.0
 
 
+class Stall(Interceptor):
+    """Holds the event loop up, so that the deadline passes while nobody can be told."""
+
+    def wrap(self, method, call_next):
+        async def run(call, request):
+            time.sleep(0.1)  # noqa: ASYNC251
+            return await call_next(call, request)
+
+        return run
+
+
 async def test_a_spent_deadline_does_not_reach_the_handler():
     gate = Gate()
-    async with in_process(gate.register, chain()) as channel:
-        assert await begin(channel, "Plain", timeout=0).code() is StatusCode.DEADLINE_EXCEEDED
+    async with in_process(gate.register, [Chain([ErrorInterceptor(), Stall(), DeadlineInterceptor()])]) as channel:
+        assert await begin(channel, "Plain", timeout=0.05).code() is StatusCode.DEADLINE_EXCEEDED
         await asyncio.sleep(0.05)
     assert gate.entered == 0

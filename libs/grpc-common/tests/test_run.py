@@ -14,6 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import grpc_common.application  # the child imports it
 import grpc_common.run  # noqa: F401  # the child imports it
 import meshwork.items.v1.items_service_pb2_grpc  # noqa: F401  # the same
 
@@ -24,9 +25,11 @@ PROGRAM = """
 import asyncio
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 from grpc_common.run import run
+from grpc_common.application import Application
 from grpc_common.settings import GRPCServerSettings, ServiceSettings
 from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1 import items_service_pb2_grpc as rpc
@@ -54,7 +57,7 @@ async def build(settings):
         print("building", flush=True)
         await asyncio.sleep(60)
     try:
-        yield lambda server: rpc.add_ItemServiceServicer_to_server(Items(), server)
+        yield Application(partial(rpc.add_ItemServiceServicer_to_server, Items()))
     finally:
         print("left", flush=True)
 
@@ -190,7 +193,7 @@ def test_a_taken_port(service, setting):
             status, out, err = shop.end()
             assert status == 1
             assert out == "left\n"
-            (line,) = (json.loads(text) for text in err.splitlines())
+            line = json.loads(err.splitlines()[-1])
             assert f"port {port} on 127.0.0.1 is taken by another process" in line["reason"]
 
 

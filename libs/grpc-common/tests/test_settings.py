@@ -138,7 +138,13 @@ def test_a_nested_setting_that_is_no_json(refused):
 def test_listening_in_the_open_must_be_meant(refused, load):
     (problem,) = refused(SHOP_GRPC__HOST="0.0.0.0")  # noqa: S104
     assert "behind-mesh" in problem
-    assert load(SHOP_GRPC__PLAINTEXT="behind-mesh").grpc.host == "0.0.0.0"  # noqa: S104
+    exposed = {"SHOP_GRPC__HOST": "0.0.0.0", "SHOP_GRPC__PLAINTEXT": "behind-mesh"}  # noqa: S104
+    (problem,) = refused(**exposed)
+    assert "AUTH__JWKS is not set, so anybody could call" in problem
+    issuer = {"SHOP_AUTH__JWKS": "jwks.json", "SHOP_AUTH__ISSUER": "https://issuer.test"}
+    (problem,) = refused(**exposed, **issuer)
+    assert "set together" in problem
+    assert load(**exposed, **issuer, SHOP_AUTH__AUDIENCE="shop").grpc.host == "0.0.0.0"  # noqa: S104
 
 
 def test_what_kubernetes_says_of_a_service_is_no_setting(load):

@@ -4,10 +4,12 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from grpc_common.token_maker import TokenMaker
 from items import main, migrate
 from localmesh.parts.postgres import Postgres
 from meshwork.items.v1 import items_service_pb2 as pb
@@ -45,52 +48,80 @@ async def end_of(process: asyncio.subprocess.Process) -> tuple[int, list[str]]:
 
 
 @asynccontextmanager
-async def serving(folder: Path, **environment: str) -> AsyncIterator["Stub"]:
-    """Runs the service on a Unix socket, and asserts that it exits with 0 on SIGTERM."""
+async def serving(target: str, folder: Path, **environment: str) -> AsyncIterator["Stub"]:
+    """Runs the service, waits until it is SERVING at `target`, and asserts that it exits with 0 on SIGTERM."""
+    process = await start(main, folder, **environment)
+    try:
+        async with grpc.aio.insecure_channel(target) as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            request = health_pb2.HealthCheckRequest(service=SERVICE)
+            watch = health.Watch(request, wait_for_ready=True, timeout=20)
+            async for answer in watch:
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    break
+            watch.cancel()
+            yield ItemServiceStub(channel)
+        process.send_signal(signal.SIGTERM)
+        status, lines = await end_of(process)
+        assert status == 0, lines
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as short:  # a socket's path has at most 107 bytes
-        socket = f"{short}/items.sock"
-        process = await start(main, folder, ITEMS_GRPC__UNIX_SOCKET=socket, **environment)
-        try:
-            async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
-                health: Any = health_pb2_grpc.HealthStub(channel)
-                request = health_pb2.HealthCheckRequest(service=SERVICE)
-                answer = await health.Check(request, wait_for_ready=True, timeout=20)
-                assert answer.status == health_pb2.HealthCheckResponse.SERVING
-                yield ItemServiceStub(channel)
-            process.send_signal(signal.SIGTERM)
-            status, lines = await end_of(process)
-            assert status == 0, lines
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        yield Path(short)
 
 
-async def test_alone_it_makes_its_database_and_finds_it_again(tmp_path: Path) -> None:
-    async with serving(tmp_path) as items:
+async def test_alone_it_makes_its_database_and_finds_it_again(tmp_path: Path, port: int) -> None:
+    alone = partial(serving, f"127.0.0.1:{port}", tmp_path, ITEMS_GRPC__PORT=str(port))
+    async with alone() as items:
         item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
 
     assert (tmp_path / "items.db").is_file()
-    async with serving(tmp_path) as items:
+    async with alone() as items:
         assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
 
 
 async def test_on_postgresql_with_its_url_in_a_file_and_the_migrations_done_before(
-    tmp_path: Path, postgres: Postgres
+    tmp_path: Path, short_folder: Path, postgres: Postgres
 ) -> None:
+    issuer = TokenMaker()
+    jwks = tmp_path / "jwks.json"
+    jwks.write_text(json.dumps(issuer.jwks()))
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "items_database_url").write_text(await postgres.create_database("alone"))
-    environment = {"ITEMS_SECRETS_DIR": str(secrets), "ITEMS_MIGRATE_ON_START": "false"}
+    environment = {
+        "ITEMS_SECRETS_DIR": str(secrets),
+        "ITEMS_MIGRATE_ON_START": "false",
+        "ITEMS_GRPC__UNIX_SOCKET": str(short_folder / "items.sock"),
+        "ITEMS_AUTH__JWKS": str(jwks),
+        "ITEMS_AUTH__ISSUER": issuer.issuer,
+        "ITEMS_AUTH__AUDIENCE": issuer.audience,
+    }
 
     status, lines = await end_of(await start(main, tmp_path, **environment))
     assert status == 1
     assert reason(lines) == "DatabaseError: the database lacks migrations: run python -m items.migrate first"
 
     assert await end_of(await start(migrate, tmp_path, **environment)) == (0, [])
-    async with serving(tmp_path, **environment) as items:
-        item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
-        assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
+    editor = (("authorization", f"Bearer {issuer.token(roles=['editor'])}"),)
+    async with serving(f"unix:{short_folder}/items.sock", tmp_path, **environment) as items:
+        item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"), metadata=editor)
+        assert await items.GetItem(pb.GetItemRequest(id=item.id), metadata=editor) == item
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await items.GetItem(pb.GetItemRequest(id=item.id))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert not (tmp_path / "items.db").exists()
 
 
@@ -126,6 +157,14 @@ async def test_a_wrong_password_is_told_without_it(tmp_path: Path, postgres: Pos
     assert status == 1
     assert "password authentication failed" in reason(lines)
     assert "hunter2" not in "".join(lines)
+
+
+async def test_out_of_loopback_an_issuer_of_tokens_is_demanded(tmp_path: Path, short_folder: Path) -> None:
+    status, lines = await end_of(await start(main, tmp_path, ITEMS_GRPC__UNIX_SOCKET=str(short_folder / "s")))
+
+    assert status == 2
+    assert len(lines) == 1
+    assert "AUTH__JWKS is not set, so anybody could call" in lines[0]
 
 
 async def test_a_misspelt_setting_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:

@@ -19,8 +19,14 @@ MAX_COMPILED: Final = 4096
 class CompiledHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic only in its stub
     """A handler with its chain: bytes in, bytes out, so that nothing is parsed out of the interceptors' reach."""
 
-    def __init__(self, method: Method, run: Run) -> None:
+    def __init__(
+        self, method: Method, run: Run, interceptors: tuple["Interceptor", ...], handler: Handler | None
+    ) -> None:
         self.method = method
+        self.interceptors = interceptors
+        """What is around `handler`, outermost first."""
+        self.handler = handler
+        """The servicer's own; None where the server has no such method."""
         self.request_streaming = method.request_streaming
         self.response_streaming = method.response_streaming
         self.request_deserializer = None
@@ -100,13 +106,16 @@ class Chain(ServerInterceptor):
 
     def compile(self, handler: Handler, method: Method) -> CompiledHandler:
         """Return `handler` with the chain around it; any runtime that takes an RpcMethodHandler can run it."""
-        if isinstance(handler, CompiledHandler):  # its own chain parses
-            return CompiledHandler(method, self._wrap(self.interceptors, method, _resume(handler, method)))
+        if isinstance(handler, CompiledHandler):
+            # One chain of both, as if they had been given together: then one codec serves all that see messages.
+            together = Chain([*self.interceptors, *handler.interceptors])
+            return together._unknown if handler.handler is None else together.compile(handler.handler, method)
         inside = next((at for at, interceptor in enumerate(self.interceptors) if interceptor.sees_messages), None)
         outer = self.interceptors[:inside] if inside is not None else self.interceptors
         inner = self.interceptors[inside:] if inside is not None else ()
         run = self._wrap(inner, method, drive(handler))
-        return CompiledHandler(method, self._wrap(outer, method, with_messages(handler, method, run)))
+        run = self._wrap(outer, method, with_messages(handler, method, run))
+        return CompiledHandler(method, run, self.interceptors, handler)
 
     def _wrap(self, interceptors: Iterable[Interceptor], method: Method, run: Run) -> Run:
         for interceptor in reversed(tuple(interceptors)):
@@ -117,17 +126,8 @@ class Chain(ServerInterceptor):
         # Streams both ways: then core waits for no request that may never come. One for all names, so that names made
         # up by a caller fill neither the memory nor the metrics.
         method = Method(UNKNOWN, UNKNOWN, UNKNOWN, request_streaming=True, response_streaming=True)
-        return CompiledHandler(method, self._wrap(self.interceptors, method, _refuse_unknown))
-
-
-def _resume(handler: CompiledHandler, method: Method) -> Run:
-    """Return the Run of a handler that has been through another chain."""
-    behavior = getattr(handler, method.kind)
-
-    def run(call: Call, request: Any) -> Any:
-        return behavior(request, call.context)
-
-    return run
+        run = self._wrap(self.interceptors, method, _refuse_unknown)
+        return CompiledHandler(method, run, self.interceptors, None)
 
 
 async def _refuse_unknown(call: Call, request: Any) -> None:  # noqa: ARG001

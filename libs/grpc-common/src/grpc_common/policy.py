@@ -157,7 +157,7 @@ def _merge(shared: policy_pb2.Policy, own: policy_pb2.Policy) -> policy_pb2.Poli
     merged.CopyFrom(shared)
     for field, _ in own.ListFields():
         if field.is_repeated:
-            merged.ClearField(field.name)
+            merged.ClearField(field.name)  # type: ignore[arg-type]  # the stub knows literals only
     if own.access.roles:
         merged.access.ClearField("roles")
     if own.access.scopes:

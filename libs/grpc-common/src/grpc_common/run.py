@@ -7,21 +7,27 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import structlog
 
+from grpc_common.application import Application
+from grpc_common.chain import Chain
+from grpc_common.default_chain import default_interceptors
+from grpc_common.health.loop_lag import LoopLag
+from grpc_common.health.servicer import HealthServicer
 from grpc_common.interceptors.error import single
+from grpc_common.issuer_keys import open_verifier
 from grpc_common.listener import ListenError
+from grpc_common.log_sink import LogSink
 from grpc_common.logs import configure_logs
 from grpc_common.metrics_endpoint import metrics_endpoint
+from grpc_common.revocations import Revocations
 from grpc_common.server import GRPCServer
 from grpc_common.settings import ServiceSettings, SettingsError, load_settings
+from grpc_common.traces import Tracing, configure_tracing
 
-type Register = Callable[[Any], None]
-"""Adds a service's servicers to anything that takes them as `grpc.aio.Server` does."""
-
-type Build[S] = Callable[[S], AbstractAsyncContextManager[Register]]
+type Build[S] = Callable[[S], AbstractAsyncContextManager[Application]]
 """Makes the parts of a service for as long as the context lasts."""
 
 EXIT_FAILED: Final = 1
@@ -39,13 +45,19 @@ def run[S: ServiceSettings](build: Build[S], settings_type: type[S]) -> NoReturn
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_SETTINGS)
-    configure_logs(settings.log_level)
-    sys.exit(asyncio.run(_Process(settings).live(build)))
+    sink = configure_logs(settings.log_level)
+    service = settings_type.model_config.get("env_prefix", "").strip("_").lower().replace("_", "-")
+    tracing = configure_tracing(service or "service", ratio=settings.trace_ratio, endpoint=settings.otlp_endpoint)
+    status = asyncio.run(_Process(settings, tracing, sink).live(build))
+    tracing.close()
+    sys.exit(status)
 
 
 class _Process[S: ServiceSettings]:
-    def __init__(self, settings: S) -> None:
+    def __init__(self, settings: S, tracing: Tracing, sink: LogSink) -> None:
         self._settings = settings
+        self._tracing = tracing
+        self._sink = sink
         self._log = structlog.get_logger(component="run")
         self._stop = asyncio.Event()
         self._serving = False
@@ -56,9 +68,9 @@ class _Process[S: ServiceSettings]:
         workers = ThreadPoolExecutor(self._settings.grpc.max_workers, thread_name_prefix="worker")
         asyncio.get_running_loop().set_default_executor(workers)  # what asyncio.to_thread uses
         try:
-            async with build(self._settings) as register:
+            async with build(self._settings) as application:
                 with metrics_endpoint(self._settings.metrics_host, self._settings.metrics_port) as metrics_port:
-                    await self._serve(register, metrics_port)
+                    await self._serve(application, metrics_port)
         except asyncio.CancelledError:
             if not self._stop.is_set():
                 raise
@@ -66,19 +78,32 @@ class _Process[S: ServiceSettings]:
         except Exception as raised:  # noqa: BLE001
             self._report(raised)
             return EXIT_FAILED
-        finally:
-            sys.stderr.flush()
         return 0
 
-    async def _serve(self, register: Register, metrics_port: int | None) -> None:
-        settings = self._settings.grpc
-        if not settings.enabled:
+    async def _serve(self, application: Application, metrics_port: int | None) -> None:
+        if not self._settings.grpc.enabled:
             self._log.info("started without gRPC", metrics_port=metrics_port)
             self._serving = True
             await self._stop.wait()
             return
-        server = GRPCServer.from_settings(settings)
-        register(server)
+        revocations = Revocations()
+        async with open_verifier(self._settings.auth, revocations) as verifier:
+            if verifier is None:
+                self._log.warning("no issuer of tokens is set: whoever reaches this address may call")
+            chain = default_interceptors(
+                max_concurrent_rpcs=self._settings.grpc.max_concurrent_rpcs,
+                jwt_service=verifier,
+                revocations=revocations,
+                tracer=self._tracing.tracer,
+                log_payloads=self._settings.log_payloads,
+            )
+            health = HealthServicer([*application.dependencies, LoopLag().check()])
+            server = GRPCServer.from_settings(self._settings.grpc, [Chain(chain)], health)
+            application.register(server)
+            await self._serve_until_stop(server, metrics_port)
+
+    async def _serve_until_stop(self, server: GRPCServer, metrics_port: int | None) -> None:
+        settings = self._settings.grpc
         await server.start()
         self._serving = True
         self._log.info("serving", target=server.target, services=server.service_names, metrics_port=metrics_port)
@@ -106,7 +131,7 @@ class _Process[S: ServiceSettings]:
 
         def arrived(number: int) -> None:
             if self._stop.is_set():
-                sys.stderr.flush()
+                self._sink.flush()
                 os._exit(128 + number)
             self._log.info("asked to stop", signal=signal.Signals(number).name)
             self._stop.set()

@@ -9,14 +9,18 @@ from typing import Any, Final, Literal, Self
 
 import grpc
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from grpc_common.call import Handler
-from grpc_common.default_chain import default_chain
+from grpc_common.chain import Chain
+from grpc_common.default_chain import default_interceptors
+from grpc_common.health.servicer import HealthServicer
+from grpc_common.interceptors.concurrency import ConcurrencyLimitInterceptor
+from grpc_common.interceptors.error import ErrorInterceptor
 from grpc_common.listener import ListenError, check_port, clear_socket, is_exposed, tcp_address
 from grpc_common.settings import GRPCServerSettings, SettingsError, plaintext_refusal
-from grpc_common.stock_health import StockHealthServicer
+from grpc_common.validation.validator import check_constraints
 
 # Without it core shares a taken port with whoever has it, and each gets some of the calls.
 OPTIONS: Final = (("grpc.so_reuseport", 0),)
@@ -41,19 +45,19 @@ class GRPCServer:
         reflection_enabled: bool = True,
         health_check_enabled: bool = True,
         lame_duck_seconds: float = 0.0,
+        health: HealthServicer | None = None,
     ) -> None:
         self.host: Final = host
         self.port = port
         """The port asked for; once started, the one taken."""
         self.unix_socket: Final = unix_socket
         self.service_names: Final[list[str]] = []
-        self._interceptors = [default_chain()] if interceptors is None else list(interceptors)
+        self._interceptors = _limited(interceptors, max_concurrent_rpcs)
         self._workers = ThreadPoolExecutor(max_workers, thread_name_prefix="grpc-worker")
-        self._max_concurrent_rpcs = max_concurrent_rpcs
         self._plaintext = plaintext
         self._reflection_enabled = reflection_enabled
         self._lame_duck_seconds = lame_duck_seconds
-        self._health: Final = StockHealthServicer() if health_check_enabled else None
+        self._health: Final = (health or HealthServicer()) if health_check_enabled else None
         self._generic: list[grpc.GenericRpcHandler] = []
         self._registered: dict[str, dict[str, Handler]] = {}
         self._server: aio.Server | None = None
@@ -62,7 +66,10 @@ class GRPCServer:
 
     @classmethod
     def from_settings(
-        cls, settings: GRPCServerSettings, interceptors: Sequence[aio.ServerInterceptor] | None = None
+        cls,
+        settings: GRPCServerSettings,
+        interceptors: Sequence[aio.ServerInterceptor] | None = None,
+        health: HealthServicer | None = None,
     ) -> Self:
         """Make the server that `settings` describe."""
         return cls(
@@ -76,6 +83,7 @@ class GRPCServer:
             reflection_enabled=settings.reflection_enabled,
             health_check_enabled=settings.health_check_enabled,
             lame_duck_seconds=settings.lame_duck_seconds,
+            health=health,
         )
 
     @property
@@ -109,6 +117,7 @@ class GRPCServer:
             raise SettingsError([f"{plaintext_refusal(self.host)}."])
         if self._health is not None:
             self.add_servicer(self._health, health_pb2_grpc.add_HealthServicer_to_server)
+        check_constraints(self.service_names)
         if self._reflection_enabled:
             servicer = reflection.aio.ReflectionServicer([*self.service_names, reflection.SERVICE_NAME])
             self.add_servicer(servicer, reflection_pb2_grpc.add_ServerReflectionServicer_to_server)
@@ -116,16 +125,16 @@ class GRPCServer:
             migration_thread_pool=self._workers,
             interceptors=self._interceptors,
             options=OPTIONS,
-            maximum_concurrent_rpcs=self._max_concurrent_rpcs,
         )
         server.add_generic_rpc_handlers(tuple(self._generic))
         for name, handlers in self._registered.items():
             server.add_registered_method_handlers(name, handlers)
         self._listen(server)
         if self._health is not None:
-            for name in self.service_names:
-                await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            self._health.add(*self.service_names)
         await server.start()
+        if self._health is not None:
+            await self._health.start()
         self._ended = asyncio.ensure_future(server.wait_for_termination())
 
     def _listen(self, server: aio.Server) -> None:
@@ -175,3 +184,13 @@ class GRPCServer:
         path = self.unix_socket
         if path is not None and path.exists() and path.stat().st_ino == self._socket_inode:
             path.unlink()
+
+
+def _limited(interceptors: Sequence[aio.ServerInterceptor] | None, limit: int) -> list[aio.ServerInterceptor]:
+    # grpc.aio has a limit of its own, which lets more handlers run than it says and refuses health checks, too.
+    if interceptors is None:
+        return [Chain(default_interceptors(max_concurrent_rpcs=limit))]
+    inside = (part for given in interceptors for part in (given.interceptors if isinstance(given, Chain) else (given,)))
+    if any(isinstance(part, ConcurrencyLimitInterceptor) for part in inside):
+        return list(interceptors)
+    return [Chain([ErrorInterceptor(), ConcurrencyLimitInterceptor(limit)]), *interceptors]

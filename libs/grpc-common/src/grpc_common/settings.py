@@ -95,6 +95,23 @@ class GRPCSettings(BaseModel):
     client: GRPCClientSettings = Field(default_factory=GRPCClientSettings, description="The client side.")
 
 
+class AuthSettings(BaseModel):
+    """Whose access tokens a service accepts. Without `jwks` it asks for none, and then listens on loopback only."""
+
+    jwks: str = Field(default="", description="The issuer's keys: the URL of its JWKS, or the path of a file.")
+    issuer: str = Field(default="", description="The `iss` of accepted tokens.")
+    audience: str = Field(default="", description="The `aud` of accepted tokens.")
+    algorithms: tuple[Literal["ES256", "EdDSA", "RS256"], ...] = Field(
+        default=("ES256",), min_length=1, description="How accepted tokens are signed."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.jwks) != bool(self.issuer and self.audience):
+            raise ValueError("jwks, issuer and audience are set together, or none of them")
+        return self
+
+
 class ServiceSettings(BaseSettings):
     """What every service can be told; a service adds its own fields and an `env_prefix`."""
 
@@ -111,6 +128,10 @@ class ServiceSettings(BaseSettings):
         default="info",
         description="The least severe log lines that are written.",
     )
+    auth: AuthSettings = Field(default_factory=AuthSettings, description="Whose tokens are accepted.")
+    trace_ratio: float = Field(default=1.0, ge=0, le=1, description="The share of new traces that is recorded.")
+    otlp_endpoint: str = Field(default="", description="Where spans are sent, such as http://localhost:4317.")
+    log_payloads: bool = Field(default=False, description="Whether messages are logged, redacted and shortened.")
     metrics_host: str = Field(default="127.0.0.1", description="The address of the Prometheus endpoint.")
     metrics_port: int | None = Field(
         default=None,
@@ -118,6 +139,15 @@ class ServiceSettings(BaseSettings):
         le=65535,
         description="The port of the Prometheus endpoint; unset: there is none.",
     )
+
+    @model_validator(mode="after")
+    def _tokens_are_asked_for(self) -> Self:
+        alone = self.grpc.unix_socket is None and not is_exposed(self.grpc.host)
+        if self.grpc.enabled and not self.auth.jwks and not alone:
+            raise ValueError(
+                "AUTH__JWKS is not set, so anybody could call: name the issuer of tokens, or listen on loopback"
+            )
+        return self
 
 
 def load_settings[S: BaseSettings](cls: type[S], environ: Mapping[str, str] | None = None) -> S:

@@ -5,8 +5,10 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 
-from grpc_common.run import Register, run
-from items.engine import open_engine
+from grpc_common.application import Application
+from grpc_common.health.check import DependencyCheck
+from grpc_common.run import run
+from items.engine import answers, open_engine
 from items.identity import new_id
 from items.migrate import migrate, require_current
 from items.service import ItemService
@@ -16,8 +18,8 @@ from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_
 
 
 @asynccontextmanager
-async def build(settings: ItemsSettings) -> AsyncIterator[Register]:
-    """Yields what adds the service to a server; the database is open as long as it is used."""
+async def build(settings: ItemsSettings) -> AsyncIterator[Application]:
+    """Yields the service with its database, which is open as long as the service is."""
     url = settings.database_url.get_secret_value()
     if settings.migrate_on_start:
         await migrate(url)
@@ -26,7 +28,8 @@ async def build(settings: ItemsSettings) -> AsyncIterator[Register]:
         repository = SqlItemRepository(engine)
         # The streaming RPCs are left to the generated class, which answers UNIMPLEMENTED.
         service = ItemService(repository, clock=partial(datetime.now, UTC), new_id=new_id)  # type: ignore[abstract]
-        yield partial(add_ItemServiceServicer_to_server, service)
+        database = DependencyCheck(name="database", probe=partial(answers, engine))
+        yield Application(partial(add_ItemServiceServicer_to_server, service), [database])
 
 
 if __name__ == "__main__":

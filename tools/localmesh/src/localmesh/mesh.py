@@ -180,7 +180,7 @@ class Mesh:
     async def _migrate(self) -> None:
         for workload in self._firsts():
             if module := workload.service.migrate:
-                command = service.migrate(workload, module, self.state.secrets / workload.service_name)
+                command = service.migrate(workload, module, self._given(workload))
                 await run_to_end(command, self.state.log(command.name), self._ledger, within=STEP_WITHIN)
 
     async def _all(self, units: Iterable[Unit]) -> None:
@@ -239,9 +239,13 @@ class Mesh:
         yield self._ingress
 
     def _service_unit(self, workload: Workload) -> Unit:
-        command = partial(service.serve, workload, self.state.secrets / workload.service_name)
+        command = partial(service.serve, workload, self._given(workload))
         probe = partial(probes.service_serves, workload.socket, workload.service.grpc[0])
         return Unit(workload.name, command, probe, self.state.log(workload.name), self._ledger)
+
+    def _given(self, workload: Workload) -> service.Given:
+        secrets = self.state.secrets / workload.service_name
+        return service.Given(secrets=secrets, jwks=self.issuer.jwks, tokens=self.topology.tokens)
 
     def _sidecar_unit(self, workload: Workload) -> Unit:
         name = f"{workload.name}-sidecar"

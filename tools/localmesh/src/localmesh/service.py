@@ -2,34 +2,45 @@
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from localmesh.files import private_folder, write_secret
 from localmesh.process import Command
+from localmesh.topology import Tokens
 from localmesh.workload import Workload
 
 DRAIN_SECONDS = 5
 STOP_WITHIN = DRAIN_SECONDS + 5.0
 
 
-def serve(workload: Workload, secrets: Path) -> Command:
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the mesh gives a service: the folder of its secrets, and whose tokens it is to accept."""
+
+    secrets: Path
+    jwks: Path
+    tokens: Tokens
+
+
+def serve(workload: Workload, given: Given) -> Command:
     """The command that serves."""
     module = workload.service.module
     return Command(
         name=workload.name,
         argv=_python(module),
-        env=_environment(workload, secrets),
+        env=_environment(workload, given),
         cwd=workload.socket.parent,
         stop_within=STOP_WITHIN,
     )
 
 
-def migrate(workload: Workload, module: str, secrets: Path) -> Command:
+def migrate(workload: Workload, module: str, given: Given) -> Command:
     """The command that brings the database up to date, and ends."""
     return Command(
         name=f"{workload.service_name}-migrate",
         argv=_python(module),
-        env=_environment(workload, secrets),
+        env=_environment(workload, given),
         cwd=workload.socket.parent,
     )
 
@@ -43,14 +54,17 @@ def _python(module: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", module)
 
 
-def _environment(workload: Workload, secrets: Path) -> dict[str, str]:
+def _environment(workload: Workload, given: Given) -> dict[str, str]:
     """Ours, so that a developer can set what the topology does not say, with what the topology says above it."""
     own = {
         "GRPC__ENABLED": "true",
         "GRPC__UNIX_SOCKET": str(workload.socket),
         "GRPC__DRAIN_SECONDS": str(DRAIN_SECONDS),
         "METRICS_PORT": str(workload.metrics_port),
-        "SECRETS_DIR": str(secrets),
+        "AUTH__JWKS": str(given.jwks),
+        "AUTH__ISSUER": given.tokens.issuer,
+        "AUTH__AUDIENCE": given.tokens.audience,
+        "SECRETS_DIR": str(given.secrets),
         **workload.service.env,
     }
     prefixed = {f"{workload.service.env_prefix}{name}": value for name, value in own.items()}

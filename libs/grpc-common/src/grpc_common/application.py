@@ -1,0 +1,20 @@
+"""What a service is made of, as the process that runs it sees it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grpc_common.health.check import DependencyCheck
+
+type Register = Callable[[Any], None]
+"""Adds a service's servicers to anything that takes them as `grpc.aio.Server` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The servicers of a service, and what it depends on: its health is theirs. Of ports, signals and loops it knows
+    nothing.
+    """
+
+    register: Register
+    dependencies: Sequence[DependencyCheck] = ()
