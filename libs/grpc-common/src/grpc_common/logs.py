@@ -16,7 +16,7 @@ from structlog.typing import EventDict
 
 from grpc_common.call import current_call
 from grpc_common.log_sink import LogSink
-from grpc_common.redaction import redact_text, redact_value
+from grpc_common.redaction import redact_fields, redact_text
 
 MAX_TRACEBACK: Final = 12_000
 """Characters; of a longer one the beginning and the end are kept."""
@@ -84,7 +84,7 @@ def render(_: Any, level: str, event: EventDict) -> bytes:
     # Without local variables: they hold requests.
     exception = event.pop("exc_info", None)
     stack = event.pop("stack_info", None)
-    line = {key: redact_value(key, value) for key, value in event.items()}
+    line = redact_fields(event)
     if exception and (shown := _traceback(exception)):
         line["exception"] = shown
     if stack:

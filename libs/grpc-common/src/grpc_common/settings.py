@@ -144,9 +144,7 @@ class ServiceSettings(BaseSettings):
     def _tokens_are_asked_for(self) -> Self:
         alone = self.grpc.unix_socket is None and not is_exposed(self.grpc.host)
         if self.grpc.enabled and not self.auth.jwks and not alone:
-            raise ValueError(
-                "AUTH__JWKS is not set, so anybody could call: name the issuer of tokens, or listen on loopback"
-            )
+            raise ValueError("anybody could call: set AUTH__JWKS to the keys of an issuer, or listen on loopback")
         return self
 
 
