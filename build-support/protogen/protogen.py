@@ -1,7 +1,7 @@
 """Generates the Python code of the protos, and checks the protos: style, breaking changes, drift.
 
-`./pants run build-support:protogen` generates; `-- --check` changes nothing and fails when something is wrong; `-- --accept` makes
-the protos as they are the baseline that later breaking changes are measured against.
+`./pants run build-support:protogen` generates; `-- --check` changes nothing and fails when something is wrong;
+`-- --accept` makes the protos as they are the baseline that later breaking changes are measured against.
 """
 
 import argparse
@@ -22,7 +22,8 @@ def run_buf(*arguments: str) -> bool:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     python_path = os.pathsep.join(sys.path)
     environment = {**os.environ, "PATH": path, "PYTHONPATH": python_path}
-    return subprocess.run(["buf", *arguments], env=environment, check=False).returncode == 0
+    buf = Path(sys.executable).parent / "buf"
+    return subprocess.run([buf, *arguments], env=environment, check=False).returncode == 0  # noqa: S603  # our own words
 
 
 def generate(output: Path = Path()) -> bool:
@@ -84,7 +85,7 @@ def main() -> int:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="check only")
     mode.add_argument("--format", action="store_true", help="format the protos")
-    mode.add_argument("--accept", action="store_true", help="make the protos as they are the baseline for breaking changes")
+    mode.add_argument("--accept", action="store_true", help="make the protos the baseline for breaking changes")
     arguments = parser.parse_args()
     if arguments.check:
         good = check()

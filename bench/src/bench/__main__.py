@@ -12,7 +12,7 @@ from bench.report import Report, as_json, show
 from bench.rounds import Effort
 
 BENCHMARKS: Final[dict[str, tuple[str, Callable[[Effort], Awaitable[Report]]]]] = {
-    "chain": ("what the interceptor chain costs: against bare grpc.aio, the stock stack, grpc-server-kit", measure_chain),
+    "chain": ("the interceptor chain ÷ bare grpc.aio, the stock stack, grpc-server-kit", measure_chain),
 }
 
 
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="list the benchmarks")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     parser.add_argument("--rounds", type=int, default=7, help="rounds, each with all contestants (default 7)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of load per contestant and round (default 3)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds per contestant and round (default 3)")
     arguments = parser.parse_args()
     if arguments.list:
         for name, (what, _) in sorted(BENCHMARKS.items()):

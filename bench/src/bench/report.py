@@ -104,4 +104,4 @@ def show(report: Report) -> None:
 def machine() -> str:
     """Name the machine as far as it matters to a ratio."""
     cpu = platform.processor() or platform.machine()
-    return f"{os.cpu_count()} × {cpu}, {platform.system()} {platform.release()}, CPython {platform.python_version()}"
+    return f"{os.cpu_count()} x {cpu}, {platform.system()} {platform.release()}, CPython {platform.python_version()}"

@@ -37,9 +37,7 @@ class Results:
 
     def ratios(self, figure: Callable[[Mapping[str, Turn]], float]) -> list[float]:
         """Return `figure` of each round, which sees the turns of that round by contestant."""
-        return [
-            figure(dict(zip(self.turns, turns, strict=True))) for turns in zip(*self.turns.values(), strict=True)
-        ]
+        return [figure(dict(zip(self.turns, turns, strict=True))) for turns in zip(*self.turns.values(), strict=True)]
 
 
 async def play(contestants: Sequence[str], turn: Callable[[str], Awaitable[Turn]], effort: Effort) -> Results:

@@ -76,7 +76,7 @@ class Errors(UnaryInterceptor):
             return await call_next(request, context)
         except aio.AbortError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001
             await context.abort(grpc.StatusCode.INTERNAL, "internal error")
 
 

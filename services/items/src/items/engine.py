@@ -1,7 +1,8 @@
 """Opens the database: PostgreSQL, or one SQLite file."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,9 +103,20 @@ def _replace_closed(connection: Any, *_: object) -> None:
 
 def _set_pragmas(connection: DBAPIConnection, *_: object) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
+    with _unless_another_does():
+        cursor.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+@contextmanager
+def _unless_another_does() -> Iterator[None]:
+    """Two that switch a new file to WAL at once are not made to wait: one is refused, and has what the other made."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname != "SQLITE_BUSY":
+            raise
 
 
 def _begin_immediate(connection: Connection) -> None:
