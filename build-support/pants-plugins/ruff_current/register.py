@@ -1,7 +1,8 @@
 """Drives a current ruff from the goals lint, fix and fmt.
 
-The ruff backend of Pants 2.17 calls `ruff FILES`, which a current ruff refuses: lint would fail and fix would report success without
-having changed anything. It does not know `ruff format` either. Its subsystem and its field set are used here, its rules are not.
+The ruff backend of Pants 2.17 calls `ruff FILES`, which a current ruff refuses: lint would fail and fix would report
+success without having changed anything. It does not know `ruff format` either. Its subsystem and its field set are used
+here, its rules are not.
 """
 
 from __future__ import annotations
