@@ -8,12 +8,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from limited_service import Gate, begin
 
 from grpc_common.chain import Chain
 from grpc_common.interceptors.concurrency import ConcurrencyLimitInterceptor
 from grpc_common.interceptors.error import ErrorInterceptor
 from grpc_common.testing import in_process
+from limited_service import Gate, begin
 
 
 async def settle(condition):

@@ -4,13 +4,13 @@ import asyncio
 import time
 
 from grpc import StatusCode
-from limited_service import Gate, begin
 
 from grpc_common.chain import Chain, Interceptor
 from grpc_common.deadline import remaining
 from grpc_common.interceptors.deadline import DeadlineInterceptor
 from grpc_common.interceptors.error import ErrorInterceptor
 from grpc_common.testing import in_process
+from limited_service import Gate, begin
 
 CHAIN = (ErrorInterceptor, DeadlineInterceptor)
 

@@ -6,7 +6,6 @@ import itertools
 import grpc
 import pytest
 from grpc import StatusCode
-from limited_service import Gate, begin
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
@@ -17,6 +16,7 @@ from grpc_common.default_chain import default_interceptors
 from grpc_common.errors import UnauthorizedError
 from grpc_common.principal import Principal
 from grpc_common.testing import in_process
+from limited_service import Gate, begin
 from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1 import items_service_pb2_grpc as rpc
 

@@ -6,7 +6,6 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from limited_service import Gate, begin
 
 from grpc_common.chain import Chain
 from grpc_common.interceptors import rate_limit
@@ -14,6 +13,7 @@ from grpc_common.interceptors.error import ErrorInterceptor
 from grpc_common.interceptors.rate_limit import Buckets, RateLimitInterceptor
 from grpc_common.policy import Rate
 from grpc_common.testing import in_process
+from limited_service import Gate, begin
 
 
 class Clock:
