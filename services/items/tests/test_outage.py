@@ -48,7 +48,7 @@ async def test_calls_fail_fast_and_go_on_after_the_restart(server: Postgres) -> 
     async with server:
         url = await server.create_database("items")
         settings = ItemsSettings(database_url=SecretStr(url))
-        async with build(settings) as items, in_process(items.register) as channel:
+        async with build(settings) as application, in_process(application.register) as channel:
             items: Stub = ItemServiceStub(channel)
             item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
             await fill_the_pool(items, item.id)
@@ -76,7 +76,7 @@ async def test_a_restart_that_nobody_saw_costs_no_call(server: Postgres) -> None
     async with server:
         url = await server.create_database("items")
         settings = ItemsSettings(database_url=SecretStr(url))
-        async with build(settings) as items, in_process(items.register) as channel:
+        async with build(settings) as application, in_process(application.register) as channel:
             items: Stub = ItemServiceStub(channel)
             item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
             await fill_the_pool(items, item.id)
