@@ -2,13 +2,22 @@
 
 import re
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from grpc_common.chain import Chain
 from grpc_common.correlation import correlation_id
+from grpc_common.health.servicer import HealthServicer
+from grpc_common.interceptors.auth import AuthInterceptor
+from grpc_common.interceptors.deadline import DeadlineInterceptor
+from grpc_common.interceptors.error import ErrorInterceptor
 from grpc_common.interceptors.logging import LoggingInterceptor
+from grpc_common.jwt_service import JWTService
+from grpc_common.principal import Principal
 from grpc_common.testing import in_process
 from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1 import items_service_pb2_grpc as rpc
@@ -81,3 +90,33 @@ async def test_a_binary_or_empty_offer_is_no_offer():
         for metadata in ((("x-correlation-id", ""),), (("x-correlation-id-bin", b"x"),), ()):
             inside, _ = await get(channel, metadata)
             assert re.fullmatch(r"[0-9a-f]{32}", inside)
+
+
+async def test_the_line_shows_the_budget_and_who_called():
+    class Known(JWTService):
+        def cached(self, token):
+            return Principal(subject="alice", issuer="test", expires_at=float("inf"))
+
+    chain = Chain([LoggingInterceptor(), ErrorInterceptor(), DeadlineInterceptor(), AuthInterceptor(Known())])
+    with capture_logs() as logs:
+        async with in_process(register, [chain]) as channel:
+            alice = (("authorization", "Bearer alice"),)
+            await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"), timeout=1, metadata=alice)
+    (line,) = logs
+    assert line["principal"] == "alice"
+    assert 900 < line["left_ms"] < line["budget_ms"] <= 1000
+
+
+async def test_health_checks_that_go_well_are_worth_a_debug_line_only():
+    health = HealthServicer()
+    chain = Chain([LoggingInterceptor(), ErrorInterceptor()])
+    with capture_logs() as logs:
+        async with in_process(lambda s: health_pb2_grpc.add_HealthServicer_to_server(health, s), [chain]) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            await stub.Check(health_pb2.HealthCheckRequest())
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.Check(health_pb2.HealthCheckRequest(service="nobody"))
+    assert [(line["status"], line["log_level"]) for line in logs if line["event"] == "call"] == [
+        ("OK", "debug"),
+        ("NOT_FOUND", "info"),
+    ]
