@@ -62,7 +62,9 @@ async def test_streams_are_counted(alone):
         async with in_process(register, [LoggingInterceptor()] if alone else None) as channel:
             stub = rpc.ItemServiceStub(channel)
             assert len([item async for item in stub.ListItems(pb.ListItemsRequest(page_size=7))]) == 7
-            assert (await stub.BatchCreateItems(pb.CreateItemRequest() for _ in range(5))).created_count == 5
+            assert (
+                await stub.BatchCreateItems(pb.CreateItemRequest(name="x", sku="x") for _ in range(5))
+            ).created_count == 5
     assert [line.get("sent") for line in logs] == [7, None]
     assert [line.get("received") for line in logs] == [None, 5]
 
