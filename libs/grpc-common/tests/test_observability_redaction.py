@@ -7,7 +7,7 @@ import string
 import time
 
 import pytest
-from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
@@ -49,23 +49,26 @@ secret_names = st.builds(
 secrets = st.text(string.ascii_letters + string.digits, min_size=12, max_size=40).map(lambda text: f"zQ{text}9x")
 shaped = st.sampled_from(
     [
-        ("Bearer {}", True),
-        ("bearer   {}", True),
-        ("postgresql+asyncpg://items:{}@db:5432/items", True),
-        ("redis://:{}@cache", True),
-        ("eyJ{0}abcdefgh.eyJ{0}.{0}", True),
-        ("hvs.{}abcdefghijklmnop", True),
-        ('{{"password": "{}"}}', True),
-        ("{{'token': '{}'}}", True),
-        ("password={}", True),
-        ("user=a&api_key={}&b=1", True),
-        ("authorization: {}", True),
-        ("Cookie: session={}; other=1", True),
-        ("Settings(url='x', client_secret='{}')", True),
-        ("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----", True),
+        "Bearer {}",
+        "bearer   {}",
+        "postgresql+asyncpg://items:{}@db:5432/items",
+        "redis://:{}@cache",
+        "eyJ{0}abcdefgh.eyJ{0}.{0}",
+        "hvs.{}abcdefghijklmnop",
+        '{{"password": "{}"}}',
+        "{{'token': '{}'}}",
+        "password={}",
+        "authorization=Bearer {}",
+        "{{'authorization': Bearer {}}}",
+        "user=a&api_key={}&b=1",
+        "authorization: {}",
+        "Cookie: session={}; other=1",
+        "Settings(url='x', client_secret='{}')",
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----",
     ]
-).map(lambda pair: pair[0])
-texts = st.text(string.ascii_letters + " .,:/\n", max_size=200)
+)
+words = st.sampled_from(["bearer", "BEARER", "Basic", "token", "password", "secret=", "cookie:", "://", "eyJ", "="])
+texts = st.text(string.ascii_letters + " .,:/\n", max_size=200) | st.lists(words, max_size=4).map(" ".join)
 
 
 @dataclasses.dataclass
@@ -243,3 +246,40 @@ def test_messages_are_shown_by_field_without_secrets_and_within_the_room():
     assert len(json.dumps(shown)) < 2000
     fact = errors_pb2.ErrorDetail(metadata={"password": "hunter2", "why": "x"})
     assert MessageView().of(fact) == {"metadata": {"password": REDACTED, "why": "x"}}
+
+
+def test_fields_of_every_type_are_shown():
+    options = descriptor_pb2.FieldOptions(ctype="CORD", debug_redact=True)
+    part = descriptor_pb2.UninterpretedOption(
+        string_value=b"\xff\xfe", positive_int_value=7, name=[{"name_part": "n", "is_extension": True}]
+    )
+    options.uninterpreted_option.append(part)
+    assert MessageView().of(options) == {
+        "ctype": "CORD",
+        "debug_redact": True,
+        "uninterpreted_option": [
+            {
+                "name": [{"name_part": "n", "is_extension": True}],
+                "positive_int_value": 7,
+                "string_value": "<2 bytes>",
+            }
+        ],
+    }
+
+
+def test_what_does_not_fit_is_said_to_be_left_out():
+    fact = errors_pb2.ErrorDetail(code="c" * 50, message="m", metadata={str(number): "x" * 9 for number in range(50)})
+    assert MessageView(20).of(fact) == {"code": "c" * 16 + "…", "…": "left out"}
+    shown = MessageView(150).of(fact)["metadata"]
+    assert shown["…"] == "left out"
+    assert 1 < len(shown) < 20
+
+
+def test_a_field_that_its_proto_calls_secret_is_hidden():
+    file = descriptor_pb2.FileDescriptorProto(name="pinned.proto", package="pinned", syntax="proto3")
+    field = file.message_type.add(name="Card").field.add(name="pin", number=1, type="TYPE_STRING")
+    field.options.debug_redact = True
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    card = message_factory.GetMessageClass(pool.FindMessageTypeByName("pinned.Card"))
+    assert MessageView().of(card(pin="1234")) == {"pin": REDACTED}

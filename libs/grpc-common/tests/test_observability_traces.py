@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -91,6 +93,26 @@ def test_the_settings_endpoint_wins_over_the_standard_variables():
     assert endpoint_of(None, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://b:4317"}) == "http://b:4317"
     assert endpoint_of(None, {}) is None
     assert endpoint_of(None, {**both, "OTEL_SDK_DISABLED": "true"}) is None
+
+
+PROGRAM = """
+import sys
+from opentelemetry import trace
+from grpc_common.traces import configure_tracing
+environ = {"OTEL_SERVICE_NAME": "shop", "OTEL_EXPORTER_OTLP_ENDPOINT": sys.argv[1]}
+tracing = configure_tracing("items", ratio=0.5, environ=environ)
+assert trace.get_tracer_provider() is tracing.provider
+while not (span := trace.get_tracer("library").start_span("theirs")).is_recording():
+    pass
+span.end()
+assert tracing.close()
+"""
+
+
+def test_a_process_follows_the_standard_variables(collector):
+    subprocess.run([sys.executable, "-c", PROGRAM, collector.endpoint], timeout=60, check=True)  # noqa: S603
+    (request,) = collector.requests
+    assert facts(request.resource_spans[0].resource.attributes)["service.name"] == "shop"
 
 
 class Echo:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 REDACTED: Final = "[redacted]"
+_REPLACED: Final = rf"\g<1>{REDACTED}"
 MAX_TEXT: Final = 16384
 """Characters of one text; the rest is cut off."""
 MAX_DEPTH: Final = 16
@@ -36,22 +37,25 @@ _SECRET_WORDS: Final = (
 # Names with such a word that are worth reading and give nothing away.
 _HARMLESS: Final = frozenset({"nextpagetoken", "pagetoken", "resumetoken", "tokentype"})
 
+_NAME: Final = r"""(?i:authorization|cookie|credentials?|passphrase|passwd|password|pwd|secret|token
+    |(?:access|api|private)[_-]?key)[\w-]{0,32}"""
+_VALUE: Final = r"""(?!None\b|null\b|\[redacted\])
+    (?:\\?"(?:[^"\\]|\\.)*"?|\\?'(?:[^'\\]|\\.)*'?|[^\s,;&)}\]]+)"""
+# One after the other: what one takes for a value may be where the next begins, as in "token= Bearer abc".
 # Every repetition is bounded or starts at a rare word: what is logged may come from a caller who means harm.
-_SHAPES: Final = re.compile(
-    r"""
-      (?P<user>://[^\s/:@]{0,256}:)[^\s/]+(?=@)                         # a password in a URL
-    | \beyJ[\w-]{8,}(?:\.[\w-]*){0,4}                                   # a JSON Web Token, whole or cut
-    | (?P<scheme>\b(?i:bearer)\s{1,8})[^\s"',;]+
-    | (?P<basic>\b(?i:basic)\s{1,8})(?=[a-zA-Z/+]*[0-9A-Z=])[A-Za-z0-9+/]{4,}={0,2}
-    | \bhv[sbr]\.[\w-]{16,}                                             # a token of Vault or OpenBao
-    | -----BEGIN\ [A-Z ]{0,32}PRIVATE\ KEY-----[\s\S]*?(?:-----END\ [A-Z ]{0,32}PRIVATE\ KEY-----|\Z)
-    | (?P<name>
-        (?i:authorization|cookie|credentials?|passphrase|passwd|password|pwd|secret|token|(?:access|api|private)[_-]?key)
-        [\w-]{0,32}(?:\s?=\s?|\\?["']\s{0,8}[:=]\s{0,8}))
-      (?!None\b|null\b)(?:\\?"(?:[^"\\]|\\.)*"?|\\?'(?:[^'\\]|\\.)*'?|[^\s,;&)}\]]+)
-    | (?P<header>\b(?i:(?:proxy-)?authorization|(?:set-)?cookie|x-api-key|password|passwd):\s{0,8})[^\r\n]+
-    """,
-    re.VERBOSE,
+_SHAPES: Final = tuple(
+    re.compile(shape, re.VERBOSE)
+    for shape in (
+        r"(-----BEGIN\ [A-Z ]{0,32}PRIVATE\ KEY-----)[\s\S]*?(?:-----END\ [A-Z ]{0,32}PRIVATE\ KEY-----|\Z)",
+        r"(://[^\s/:@]{0,256}:)[^\s/]+(?=@)",  # a password in a URL
+        r"(\b)eyJ[\w-]{8,}(?:\.[\w-]*){0,4}",  # a JSON Web Token, whole or cut
+        r"(\b)hv[sbr]\.[\w-]{16,}",  # a token of Vault or OpenBao
+        r"(\b(?i:(?:proxy-)?authorization|(?:set-)?cookie|x-api-key|password|passwd):\s{0,8})[^\r\n]+",
+        rf"""({_NAME}\\?["']\s{{0,8}}[:=]\s{{0,8}})(?:(?i:bearer|basic)\s{{1,8}})*{_VALUE}""",
+        rf"""({_NAME}\s?=\s?)(?:[\w-]{{1,64}}\s?=\s?|(?i:bearer|basic)\s{{1,8}})*{_VALUE}""",
+        r"""(\b(?i:bearer)\s{1,8})(?:(?i:bearer|basic)\s{1,8})*[^\s"',;]+""",
+        r"(\b(?i:basic)\s{1,8})(?=[a-zA-Z/+]*[0-9A-Z=])[A-Za-z0-9+/]{4,}={0,2}",
+    )
 )
 # Every shape has one of these in it; looking for them takes a fraction of the time.
 _MARKS: Final = (
@@ -59,7 +63,6 @@ _MARKS: Final = (
     *("authorization", "cookie", "credential", "pass", "pwd", "secret", "token", "key"),
 )
 _PLAIN: Final = Enum | PurePath | UUID | date | timedelta | Decimal
-_GROUPS: Final = ("user", "scheme", "basic", "name", "header")
 
 
 def redact(value: Any, depth: int = 0) -> Any:
@@ -124,18 +127,13 @@ _SHORT: Final = 64
 
 def _without_shapes(text: str) -> str:
     lowered = text.lower()
-    for mark in _MARKS:
-        if mark in lowered:
-            return _SHAPES.sub(_hide, text)
+    if any(mark in lowered for mark in _MARKS):
+        for shape in _SHAPES:
+            text = shape.sub(_REPLACED, text)
     return text
 
 
 _short: Final = lru_cache(4096)(_without_shapes)
-
-
-def _hide(found: re.Match[str]) -> str:
-    kept = next((found[group] for group in _GROUPS if found[group]), "")
-    return f"{kept}{REDACTED}"
 
 
 def _some[T](items: Iterable[T]) -> Iterator[T]:
