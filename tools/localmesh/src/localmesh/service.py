@@ -5,13 +5,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from localmesh.envoy.clusters import NOTICED_WITHIN
 from localmesh.files import private_folder, write_secret
 from localmesh.process import Command
 from localmesh.topology import Tokens
 from localmesh.workload import Workload
 
+# Who says NOT_SERVING goes on serving until the ingress has certainly seen it: so no call need be repeated.
+LAME_DUCK_SECONDS = 2 * NOTICED_WITHIN
 DRAIN_SECONDS = 5
-STOP_WITHIN = DRAIN_SECONDS + 5.0
+STOP_WITHIN = LAME_DUCK_SECONDS + DRAIN_SECONDS + 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,7 @@ def _environment(workload: Workload, given: Given) -> dict[str, str]:
     own = {
         "GRPC__ENABLED": "true",
         "GRPC__UNIX_SOCKET": str(workload.socket),
+        "GRPC__LAME_DUCK_SECONDS": str(LAME_DUCK_SECONDS),
         "GRPC__DRAIN_SECONDS": str(DRAIN_SECONDS),
         "METRICS_PORT": str(workload.metrics_port),
         "AUTH__JWKS": str(given.jwks),

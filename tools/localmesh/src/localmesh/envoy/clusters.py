@@ -6,6 +6,12 @@ from localmesh.envoy.config import Config, seconds, typed
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
+CHECK_EVERY = 0.5
+CHECK_AGAIN_AFTER = 0.25
+CHECKS_TO_BE_ILL = 2
+NOTICED_WITHIN = CHECK_EVERY + (CHECKS_TO_BE_ILL - 1) * CHECK_AGAIN_AFTER
+"""Seconds until nothing more is sent to an instance that says NOT_SERVING, where the checks are answered at once."""
+
 
 def cluster(
     name: str, addresses: Iterable[Config], *, transport_socket: Config | None = None, health_of: str | None = None
@@ -33,10 +39,10 @@ def cluster(
 def _health_check(service: str) -> Config:
     return {
         "timeout": seconds(2),
-        "interval": seconds(1),
-        "no_traffic_interval": seconds(1),
-        "unhealthy_interval": seconds(0.25),
-        "unhealthy_threshold": 2,
+        "interval": seconds(CHECK_EVERY),
+        "no_traffic_interval": seconds(CHECK_EVERY),
+        "unhealthy_interval": seconds(CHECK_AGAIN_AFTER),
+        "unhealthy_threshold": CHECKS_TO_BE_ILL,
         "healthy_threshold": 1,
         "grpc_health_check": {"service_name": service},
     }
