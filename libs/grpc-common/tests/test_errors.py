@@ -45,7 +45,7 @@ async def failed(error):
     servicer.error = error
     async with in_process(lambda server: rpc.add_ItemServiceServicer_to_server(servicer, server)) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(), timeout=5)
+            await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"), timeout=5)
     trailers = dict(caught.value.trailing_metadata())
     detail = errors_pb2.ErrorDetail.FromString(trailers["error-detail-bin"])
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
@@ -152,14 +152,14 @@ async def test_the_trailers_a_handler_has_set_stay():
     class Setting(rpc.ItemServiceServicer):
         async def GetItem(self, request, context):
             context.set_trailing_metadata((("next-page-token", "x"),))
-            if request.id:
+            if request.id == "lost":
                 raise errors.NotFoundError("no")
             return pb.Item()
 
     async with in_process(lambda server: rpc.add_ItemServiceServicer_to_server(Setting(), server)) as channel:
-        for item in ("", "1"):
+        for item in ("kept", "lost"):
             call = rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id=item))
             trailers = dict(await call.trailing_metadata())
             assert trailers["next-page-token"] == "x"
             assert trailers["x-correlation-id"]
-            assert ("error-detail-bin" in trailers) == bool(item)
+            assert ("error-detail-bin" in trailers) == (item == "lost")

@@ -35,7 +35,7 @@ async def start(program: Any, folder: Path, **environment: str) -> asyncio.subpr
         "-m",
         program.__name__,
         cwd=folder,
-        env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), **environment},
         stderr=asyncio.subprocess.PIPE,
     )
 

@@ -19,7 +19,8 @@ from grpc_common.health.servicer import HealthServicer
 from grpc_common.interceptors.concurrency import ConcurrencyLimitInterceptor
 from grpc_common.interceptors.error import ErrorInterceptor
 from grpc_common.listener import ListenError, check_port, clear_socket, is_exposed, tcp_address
-from grpc_common.settings import GRPCServerSettings, SettingsError, plaintext_refusal
+from grpc_common.settings import GRPCServerSettings, SettingsError, TLSSettings, plaintext_refusal
+from grpc_common.tls import CertificateFiles
 from grpc_common.validation.validator import check_constraints
 
 # Without it core shares a taken port with whoever has it, and each gets some of the calls.
@@ -29,7 +30,7 @@ OPTIONS: Final = (("grpc.so_reuseport", 0),)
 class GRPCServer:
     """Serves what is registered on one address; `interceptors` replaces the default chain.
 
-    Without TLS it listens on loopback or a Unix socket only, unless `plaintext` says that a sidecar encrypts.
+    Without `tls` it listens on loopback or a Unix socket only, unless `plaintext` says that a sidecar encrypts.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class GRPCServer:
         *,
         unix_socket: Path | None = None,
         plaintext: Literal["behind-mesh"] | None = None,
+        tls: TLSSettings | None = None,
         reflection_enabled: bool = True,
         health_check_enabled: bool = True,
         lame_duck_seconds: float = 0.0,
@@ -55,6 +57,7 @@ class GRPCServer:
         self._interceptors = _limited(interceptors, max_concurrent_rpcs)
         self._workers = ThreadPoolExecutor(max_workers, thread_name_prefix="grpc-worker")
         self._plaintext = plaintext
+        self._tls = tls
         self._reflection_enabled = reflection_enabled
         self._lame_duck_seconds = lame_duck_seconds
         self._health: Final = (health or HealthServicer()) if health_check_enabled else None
@@ -80,6 +83,7 @@ class GRPCServer:
             settings.max_concurrent_rpcs,
             unix_socket=settings.unix_socket,
             plaintext=settings.plaintext,
+            tls=settings.tls,
             reflection_enabled=settings.reflection_enabled,
             health_check_enabled=settings.health_check_enabled,
             lame_duck_seconds=settings.lame_duck_seconds,
@@ -113,7 +117,7 @@ class GRPCServer:
 
     async def start(self) -> None:
         """Listen and serve. Raise ListenError where that is impossible, SettingsError where it would be unsafe."""
-        if self.unix_socket is None and self._plaintext is None and is_exposed(self.host):
+        if self.unix_socket is None and self._tls is None and self._plaintext is None and is_exposed(self.host):
             raise SettingsError([f"{plaintext_refusal(self.host)}."])
         if self._health is not None:
             self.add_servicer(self._health, health_pb2_grpc.add_HealthServicer_to_server)
@@ -150,8 +154,12 @@ class GRPCServer:
             self._socket_inode = self.unix_socket.stat().st_ino
             return
         check_port(self.host, self.port)
+        address = tcp_address(self.host, self.port)
         try:
-            self.port = server.add_insecure_port(tcp_address(self.host, self.port))
+            if self._tls is None:
+                self.port = server.add_insecure_port(address)
+            else:
+                self.port = server.add_secure_port(address, CertificateFiles(self._tls).credentials())
         except RuntimeError as error:
             raise ListenError(f"cannot listen on port {self.port} of {self.host}.") from error
 

@@ -33,7 +33,20 @@ def plaintext_refusal(host: str) -> str:
     """Say why the server does not listen on `host`."""
     return (
         f"listening on {host} without TLS lets the network read every call: listen on 127.0.0.1 or on a Unix socket, "
-        "or set plaintext to behind-mesh where a sidecar encrypts"
+        "give the files of a certificate, or set plaintext to behind-mesh where a sidecar encrypts"
+    )
+
+
+class TLSSettings(BaseModel):
+    """The PEM files a server proves itself with where no mesh does; replaced by rename, they are read again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cert: Path = Field(description="The server's certificate, followed by the intermediate ones.")
+    key: Path = Field(description="The private key of the certificate, not encrypted.")
+    client_ca: Path | None = Field(
+        default=None,
+        description="Whose certificates callers must have; unset: callers need none.",
     )
 
 
@@ -50,6 +63,7 @@ class GRPCServerSettings(BaseModel):
         default=None,
         description="`behind-mesh` allows listening without TLS on other addresses than loopback.",
     )
+    tls: TLSSettings | None = Field(default=None, description="The certificate to serve with; unset: no TLS.")
     max_workers: int = Field(default=10, ge=1, description="Threads for blocking work.")
     max_concurrent_rpcs: int = Field(default=100, ge=1, description="The most calls worked on at once.")
     reflection_enabled: bool = Field(default=True, description="Whether tools such as grpcurl may ask for the API.")
@@ -69,7 +83,10 @@ class GRPCServerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _plaintext_is_meant(self) -> Self:
-        if self.enabled and self.unix_socket is None and is_exposed(self.host) and self.plaintext is None:
+        if self.tls is not None:
+            if self.unix_socket is not None or self.plaintext is not None:
+                raise ValueError("tls goes neither with unix_socket nor with plaintext")
+        elif self.enabled and self.unix_socket is None and is_exposed(self.host) and self.plaintext is None:
             raise ValueError(plaintext_refusal(self.host))
         return self
 

@@ -72,4 +72,4 @@ def _environment(workload: Workload, given: Given) -> dict[str, str]:
         **workload.service.env,
     }
     prefixed = {f"{workload.service.env_prefix}{name}": value for name, value in own.items()}
-    return {**os.environ, **prefixed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return {**os.environ, **prefixed, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
