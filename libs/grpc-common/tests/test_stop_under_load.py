@@ -104,7 +104,7 @@ class Shop:
         """Wait for a line of the log."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                for line in map(json.loads, self.log.read_text().splitlines(keepends=False)):
+                for line in map(json.loads, self.log.read_text().splitlines()):
                     if line["event"] == event:
                         return line
                 await asyncio.sleep(0.05)
@@ -113,6 +113,14 @@ class Shop:
         """The ids the server has told `event` of, in order."""
         pairs = (line.split() for line in self.told.read_text().splitlines())
         return [id_ for what, id_ in pairs if what == event]
+
+    async def has_entered(self, count):
+        """Wait until that many calls have been entered."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                if self.told.exists() and len(self.which("entered")) >= count:
+                    return
+                await asyncio.sleep(0.02)
 
     async def ends(self, within=PATIENCE):
         """Ask it to stop and wait for the end; return the exit status and how many seconds it took."""
@@ -169,9 +177,7 @@ async def test_hundreds_of_calls_that_end_together_all_get_their_answers(shop):
         stubs = [rpc.ItemServiceStub(channel) for channel in made]
         calls = [stubs[n % CHANNELS].GetItem(pb.GetItemRequest(id=f"{n}_1.2")) for n in range(CALLS)]
         codes = asyncio.gather(*(call.code() for call in calls))
-        async with asyncio.timeout(PATIENCE):
-            while not shop.told.exists() or len(shop.which("entered")) < CALLS:
-                await asyncio.sleep(0.02)
+        await shop.has_entered(CALLS)
         assert (await shop.ends())[0] == 0
         assert Counter(await codes) == {StatusCode.OK: CALLS}
     assert len(shop.which("finished")) == CALLS
@@ -192,9 +198,7 @@ async def test_streams_are_finished_or_cut_and_the_end_is_in_time(shop):
         stubs = [rpc.ItemServiceStub(channel) for channel in made]
         finite = asyncio.gather(*(read(stubs[n % CHANNELS], short, f"short-{n}") for n in range(20)))
         infinite = asyncio.gather(*(read(stubs[n % CHANNELS], endless, f"endless-{n}") for n in range(20)))
-        async with asyncio.timeout(PATIENCE):
-            while not shop.told.exists() or len(shop.which("entered")) < 40:
-                await asyncio.sleep(0.02)
+        await shop.has_entered(40)
         status, took = await shop.ends()
         assert set(await finite) == {(short, StatusCode.OK)}
         assert {code for _, code in await infinite} <= REFUSED
