@@ -1,5 +1,8 @@
 """The order of the interceptors, with the reason for each place."""
 
+import time
+from collections.abc import Callable
+
 from opentelemetry.trace import Tracer
 from prometheus_client import REGISTRY, CollectorRegistry
 
@@ -28,10 +31,12 @@ def default_interceptors(
     tracer: Tracer | None = None,
     registry: CollectorRegistry = REGISTRY,
     log_payloads: bool = False,
+    clock: Callable[[], float] = time.time,
 ) -> list[Interceptor]:
     """Return the interceptors every service has, outermost first; without `jwt_service` nobody is asked for a token.
 
-    The context of the call (`grpc_common.call.current_call`) is there before any of them.
+    `clock` gives the Unix seconds by which tokens end during a call. The context of the call
+    (`grpc_common.call.current_call`) is there before any of them.
     """
     return [
         # Around all that is worth a place in the trace; the lines of the log and the exemplars name its span.
@@ -47,7 +52,7 @@ def default_interceptors(
         # Before anything waits: fetching keys, the handler and whatever it calls all draw on the call's budget.
         DeadlineInterceptor(),
         # Before the request is parsed, and before anything tells a stranger whether a thing exists (AIP-211).
-        *([AuthInterceptor(jwt_service, revocations=revocations)] if jwt_service is not None else []),
+        *([AuthInterceptor(jwt_service, revocations=revocations, clock=clock)] if jwt_service is not None else []),
         # After auth, because it counts per principal.
         RateLimitInterceptor(),
         # After all that could refuse the call without reading it; before validation, to show what that refuses.

@@ -6,16 +6,32 @@ from typing import Any
 
 import grpc.aio
 
-from grpc_common.default_chain import default_chain
+from grpc_common.chain import Chain, Interceptor
+from grpc_common.default_chain import default_interceptors
+from grpc_common.jwks import StaticJWKS
+from grpc_common.token_maker import TokenMaker
+from grpc_common.token_verifier import Issuer, TokenVerifier
 
 
 @asynccontextmanager
 async def in_process(
     register: Callable[[Any], None],
     interceptors: Sequence[grpc.aio.ServerInterceptor] | None = None,
+    *,
+    issuer: TokenMaker | None = None,
+    inside: Sequence[Interceptor] = (),
 ) -> AsyncIterator[grpc.aio.Channel]:
-    """Serve what `register` adds, with the default chain unless told otherwise, and give a channel to it."""
-    server = grpc.aio.server(interceptors=[default_chain()] if interceptors is None else list(interceptors))
+    """Serve what `register` adds, with the default chain unless told otherwise, and give a channel to it.
+
+    The default chain asks for the tokens of `issuer`, and verifies them by the issuer's clock; without one nobody is
+    asked for any. `inside` stands between the default chain and the handlers. Neither goes with `interceptors`: raises
+    ValueError.
+    """
+    if interceptors is None:
+        interceptors = [_chain(issuer, inside)]
+    elif issuer is not None or inside:
+        raise ValueError("issuer and inside belong to the default chain, which interceptors replace")
+    server = grpc.aio.server(interceptors=list(interceptors))
     register(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -24,3 +40,16 @@ async def in_process(
             yield channel
     finally:
         await server.stop(0.5)
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata of a call with that token (RFC 6750 §2.1)."""
+    return (("authorization", f"Bearer {token}"),)
+
+
+def _chain(issuer: TokenMaker | None, inside: Sequence[Interceptor]) -> Chain:
+    if issuer is None:
+        return Chain([*default_interceptors(), *inside])
+    trusted = Issuer(issuer.issuer, issuer.audience, StaticJWKS(issuer.jwks()), frozenset({issuer.algorithm}))
+    verifier = TokenVerifier([trusted], clock=issuer.clock)
+    return Chain([*default_interceptors(jwt_service=verifier, clock=issuer.clock), *inside])

@@ -33,7 +33,7 @@ class TokenMaker:
         self.audience = audience
         self.algorithm = algorithm
         self.kid = kid
-        self._clock = clock
+        self.clock = clock
         self._signer = jwt.PyJWS().get_algorithm_by_name(algorithm)
         self._key = _NEW_KEY[algorithm]()
 
@@ -54,7 +54,7 @@ class TokenMaker:
         self, subject: str, *, roles: Iterable[str] = (), scopes: Iterable[str] = (), lifetime: float = 600.0
     ) -> dict[str, Any]:
         """Return the claims of a token that expires in `lifetime` seconds (RFC 9068 §2.2)."""
-        now = int(self._clock())
+        now = int(self.clock())
         return {
             "iss": self.issuer,
             "aud": self.audience,
