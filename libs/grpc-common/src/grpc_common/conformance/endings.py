@@ -24,7 +24,7 @@ class Client(Enum):
     WAITS = "waits for the end"
     CANCELS = "cancels the call"
     CLOSES = "closes its channel"
-    BREAKS = "leaves the loop over the replies"
+    BREAKS = "leaves the loop over the replies, and cancels"
     VANISHES = "loses its connection"
     RUNS_OUT = "has no time left, and no way to say so"
 
@@ -44,7 +44,7 @@ async def no_end(context: Any) -> None:  # noqa: ARG001
     await asyncio.Event().wait()
 
 
-async def at_once(context: Any) -> None:  # noqa: ARG001
+async def at_once(context: Any) -> None:
     """Return."""
 
 
@@ -65,6 +65,8 @@ class Ending:
     reply: Any = "last"
     """The handler's last reply; what is no string does not serialise."""
     styles: tuple[Style, ...] = STYLES
+    unanswered: bool = False
+    """Whether core leaves the client without any answer, where errors are not mapped."""
     reachable: bool = True
     """Whether an interceptor sees such a call; core ends the others by itself, and nothing can be recorded of them."""
 
@@ -151,7 +153,10 @@ ENDINGS: Final = (
     Ending("crash", StatusCode.INTERNAL, _crash, unmapped=_UNKNOWN),
     Ending("crash-in-a-task", StatusCode.INTERNAL, _in_a_task(_crash), unmapped=_UNKNOWN),
     Ending("own-timeout", StatusCode.DEADLINE_EXCEEDED, _timeout, unmapped=_UNKNOWN),
-    Ending("stray-cancellation", StatusCode.INTERNAL, _stray_cancellation, unmapped=_BROKEN),
+    Ending(
+        "stray-cancellation", StatusCode.INTERNAL, _stray_cancellation, unmapped=frozenset({StatusCode.CANCELLED}),
+        unanswered=True,
+    ),
     Ending("cancel", StatusCode.CANCELLED, no_end, Client.CANCELS),
     Ending("swallowed-cancellation", StatusCode.CANCELLED, _swallowed_cancellation, Client.CANCELS),
     Ending("close", StatusCode.CANCELLED, no_end, Client.CLOSES),
@@ -172,8 +177,12 @@ ENDINGS: Final = (
         received=frozenset({StatusCode.RESOURCE_EXHAUSTED}),
     ),
     Ending(
-        "oversized-metadata", StatusCode.RESOURCE_EXHAUSTED, request=Request.MUCH_METADATA, styles=ONE_PER_KIND,
+        "oversized-metadata", StatusCode.RESOURCE_EXHAUSTED, request=Request.MUCH_METADATA, styles=_REQUESTS_SINGLE,
         reachable=False,
+    ),
+    Ending(
+        "oversized-streamed-metadata", StatusCode.CANCELLED, request=Request.MUCH_METADATA, styles=_REQUESTS_STREAMED,
+        received=frozenset({StatusCode.RESOURCE_EXHAUSTED}),
     ),
 )  # fmt: skip
 """All but malformed HTTP, which is no call yet: see `Matrix.check_malformed`."""

@@ -21,5 +21,7 @@ class Style(NamedTuple):
         return f"{self.requests}_{self.replies}"
 
 
-STYLES: Final = tuple(Style(*parts) for parts in product(("unary", "iterator", "read"), ("unary", "generator", "write")))
+STYLES: Final = tuple(
+    Style(*parts) for parts in product(("unary", "iterator", "read"), ("unary", "generator", "write"))
+)
 ONE_PER_KIND: Final = tuple(style for style in STYLES if "read" not in style and "write" not in style)
