@@ -5,6 +5,8 @@ from contextlib import suppress
 
 import pytest
 
+from grpc_common import lease as lease_module
+from grpc_common.call import Call, Method
 from grpc_common.lease import Lease
 
 
@@ -104,3 +106,29 @@ async def test_a_cancelled_future_of_the_work_is_its_own():
     future.cancel()
     with pytest.raises(asyncio.CancelledError), Lease(60, OverError):
         await future
+
+
+async def test_a_reply_that_is_being_sent_is_sent_to_its_end_first():
+    """Core takes no status while it sends: a lease that ends in the midst of a write waits for the write."""
+    call = Call(Method("/a/b", "a", "b", request_streaming=False, response_streaming=True), None)
+    sent = False
+    with pytest.raises(OverError), Lease(0.0, OverError, call):
+        call.writing += 1
+        await asyncio.sleep(0.05)
+        sent = True
+        call.writing -= 1
+        for resume in tuple(call.after_write):
+            resume()
+        await asyncio.sleep(5)
+    assert sent
+    assert not call.after_write
+    assert not asyncio.current_task().cancelling()
+
+
+async def test_a_write_that_never_ends_is_cut(monkeypatch):
+    monkeypatch.setattr(lease_module, "WRITE_ENDS_WITHIN", 0.05)
+    call = Call(Method("/a/b", "a", "b", request_streaming=False, response_streaming=True), None)
+    call.writing = 1
+    with pytest.raises(OverError), Lease(0.0, OverError, call):
+        await asyncio.sleep(5)
+    assert not call.after_write

@@ -57,6 +57,7 @@ class Call:
 
     __slots__ = (
         "_metadata",
+        "after_write",
         "context",
         "correlation_id",
         "deadline",
@@ -67,6 +68,8 @@ class Call:
         "received",
         "sent",
         "started",
+        "write_cut",
+        "writing",
     )
 
     def __init__(self, method: Method, context: Any) -> None:
@@ -84,6 +87,12 @@ class Call:
         """Messages read so far, where requests are streamed."""
         self.sent = 0
         """Messages written so far, where replies are streamed."""
+        self.writing = 0
+        """How many replies are being sent right now."""
+        self.after_write: list[Callable[[], None]] = []
+        """What waits for them to be sent."""
+        self.write_cut = False
+        """Whether somebody stopped waiting for a reply to be sent, which core goes on sending."""
         self.principal: Any = None
         self.deadline: float | None = None
 

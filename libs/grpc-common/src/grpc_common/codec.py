@@ -53,8 +53,19 @@ class StreamContext:
 
     async def write(self, message: Any) -> None:
         """Send one reply."""
-        await self._context.write(self._serialize(message))
-        self._call.sent += 1
+        call, data = self._call, self._serialize(message)
+        call.writing += 1
+        try:
+            await self._context.write(data)
+        except asyncio.CancelledError:
+            call.write_cut = True
+            raise
+        finally:
+            call.writing -= 1
+            if call.after_write and not call.writing:
+                for resume in tuple(call.after_write):
+                    resume()
+        call.sent += 1
 
 
 class Requests:

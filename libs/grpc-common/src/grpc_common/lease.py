@@ -3,7 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+from grpc_common.call import Call
+
+WRITE_ENDS_WITHIN: Final = 1.0
+"""Seconds; a client that does not read could hold a write up for ever."""
 
 
 class Lease:
@@ -12,13 +17,17 @@ class Lease:
     Enter and leave it in the task that does the work. An exception of the work itself is left alone, and so is a
     cancellation from elsewhere, even when it comes at the same moment. Work that swallows its cancellation and returns
     as if it were complete raises the error as well: half a stream must not look like a whole one.
+
+    A reply of `call` that is being sent is sent to its end first, where the client reads: core takes no status while it
+    sends a message, and the client would wait for ever.
     """
 
-    __slots__ = ("_before", "_end_error", "_expiry", "_seconds", "_task", "_timer")
+    __slots__ = ("_before", "_call", "_end_error", "_expiry", "_seconds", "_task", "_timer")
 
-    def __init__(self, seconds: float, expiry: Callable[[], Exception]) -> None:
+    def __init__(self, seconds: float, expiry: Callable[[], Exception], call: Call | None = None) -> None:
         self._seconds = seconds
         self._expiry = expiry
+        self._call = call
         self._end_error: Exception | None = None
 
     def __enter__(self) -> Self:
@@ -36,6 +45,7 @@ class Lease:
         self._timer.cancel()
         if self._end_error is None:
             return
+        self._forget()
         only_ours = self._task.uncancel() <= self._before
         if only_ours and (kind is None or issubclass(kind, asyncio.CancelledError)):
             raise self._end_error from None
@@ -45,7 +55,20 @@ class Lease:
         if self._end_error is None:
             self._end_error = error
             self._timer.cancel()
-            self._task.cancel()
+            if self._call is not None and self._call.writing:
+                self._call.after_write.append(self._cut)
+                self._timer = asyncio.get_running_loop().call_later(WRITE_ENDS_WITHIN, self._cut)
+            else:
+                self._cut()
+
+    def _cut(self) -> None:
+        self._timer.cancel()
+        self._forget()
+        self._task.cancel()
+
+    def _forget(self) -> None:
+        if self._call is not None and self._cut in self._call.after_write:
+            self._call.after_write.remove(self._cut)
 
     def _expire(self) -> None:
         self.end(self._expiry())

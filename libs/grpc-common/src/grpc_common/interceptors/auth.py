@@ -73,7 +73,10 @@ class AuthInterceptor(Interceptor):
                 principal = await self._verified(call)
             allow(principal)
             call.principal = principal
-            with Lease(principal.expires_at - self._clock(), token_expired) as lease, self._watching(principal, lease):
+            with (
+                Lease(principal.expires_at - self._clock(), token_expired, call) as lease,
+                self._watching(principal, lease),
+            ):
                 return await call_next(call, request)
 
         return run

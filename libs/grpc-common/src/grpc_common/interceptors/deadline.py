@@ -29,7 +29,7 @@ class DeadlineInterceptor(Interceptor):
             if cap is None:
                 return await call_next(call, request)
             call.deadline = monotonic() + cap
-            with Lease(cap, TimeoutError):
+            with Lease(cap, TimeoutError, call):
                 return await call_next(call, request)
 
         return run

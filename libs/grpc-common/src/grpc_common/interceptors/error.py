@@ -17,6 +17,8 @@ from grpc_common.errors import INTERNAL_MESSAGE, AppException, exception_to_stat
 from grpc_common.outcome import is_cancelled, lost_client
 
 MAX_DETAILS = 1024
+WRITE_ENDS_WITHIN = 0.02
+"""Seconds; a client that does not read can hold a write up for longer, and then gets no status."""
 
 
 class ErrorInterceptor(Interceptor):
@@ -69,6 +71,9 @@ class ErrorInterceptor(Interceptor):
             if not isinstance(error, AppException):
                 message = f"{INTERNAL_MESSAGE} (error id {call.error_id})"
         call.error_code = error_code(error, status)
+        if call.write_cut:
+            # Core takes no status while it sends a message: it would lose ours, and the caller would wait for ever.
+            await asyncio.sleep(WRITE_ENDS_WITHIN)
         if call.correlation_id:
             send_back(call)
         ours = error_trailers(error, status, message, domain=call.method.service, facts=facts)
