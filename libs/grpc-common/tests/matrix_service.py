@@ -35,7 +35,7 @@ def declare():
         policy.access.roles.append("editor")
         policy.timeout.FromSeconds(5)
         policy.rate.CopyFrom(policy_pb2.Rate(per_second=1000, burst=1000))
-        policy.max_concurrent = 2
+        policy.max_concurrent = 50
     descriptor_pool.Default().Add(file)
 
 

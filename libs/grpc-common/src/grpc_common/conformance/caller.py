@@ -55,21 +55,21 @@ class Caller:
         """Close the connection."""
         await self._channel.close()
 
-    async def call(self, case: Case, name: str, visit: Visit, timeout: float) -> Received:
-        """Make one call, and do as the ending says once the handler waits; give up after `timeout` seconds."""
+    async def call(self, case: Case, visit: Visit, seconds: float) -> Received:
+        """Make one call, and do as the ending says once the handler waits; give up after `seconds`."""
         async with AsyncExitStack() as stack:
             channel, cable = self._channel, None
             if case.ending.client in _OWN_CONNECTION:
                 cable = await stack.enter_async_context(Cable(self._port))
                 channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{cable.port}"))
-            received = await self._talk(case, self._start(channel, case, name, timeout), visit, channel, cable)
+            received = await self._talk(case, self._start(channel, case, visit.name, seconds), visit, channel, cable)
             if case.ending.client is Client.RUNS_OUT:
                 # The client says that it has gone as its own time is up; the server must find out without being told.
                 with suppress(TimeoutError):
                     await asyncio.wait_for(visit.left.wait(), PATIENCE)
         return received
 
-    def _start(self, channel: grpc.aio.Channel, case: Case, name: str, timeout: float) -> Any:
+    def _start(self, channel: grpc.aio.Channel, case: Case, name: str, seconds: float) -> Any:
         style, ending = case
         method = "NoSuchMethod" if ending.request is Request.NO_SUCH_METHOD else style.name
         body = _BODY.get(ending.request, _GOOD)
@@ -79,7 +79,7 @@ class Caller:
         make = getattr(channel, style.kind)(f"/{self._service}/{method}")
         return make(
             body if style.requests == "unary" else iter([body]),
-            timeout=timeout,
+            timeout=seconds,
             metadata=metadata,
         )
 

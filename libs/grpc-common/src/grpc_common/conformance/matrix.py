@@ -31,6 +31,7 @@ class Matrix:
         self._port = port
         self._names = map(str, count())
         self._lost: list[str] = []
+        self._at_rest = Counter[str]()
         asyncio.get_running_loop().set_exception_handler(lambda _, lost: self._lost.append(str(lost)))
 
     @classmethod
@@ -47,6 +48,7 @@ class Matrix:
         try:
             matrix = cls(subject, servicer, caller, port)
             await matrix.check(CASES[0])  # connects, and makes what is made once and stays
+            matrix._at_rest = running_tasks()
             yield matrix
         finally:
             await caller.close()
@@ -71,35 +73,64 @@ class Matrix:
         return self._findings_of_records(before, None) + await self.check(CASES[0])
 
     async def _try(self, case: Case) -> tuple[Received, list[str]]:
-        visit = Visit(case.ending.end, case.ending.reply)
-        name = next(self._names)
-        self._servicer.visits[name] = visit
         self._lost.clear()
         before, tasks = self._records(), running_tasks()
-        unanswered = case.ending.unanswered and not self._subject.maps_errors
-        timeout = SHORT if unanswered or case.ending.client is Client.RUNS_OUT else PATIENCE
-        try:
-            async with asyncio.timeout(2 * PATIENCE):
-                received = await self._caller.call(case, name, visit, timeout)
-        except TimeoutError:
+        visit = Visit(next(self._names), case.ending.end, case.ending.reply)
+        received = await self._call(case, visit)
+        if received is None:
             return Received(None, "", 0), [f"the call was not over after {2 * PATIENCE} s"]
         leaked = await self._leaked(tasks)
-        del self._servicer.visits[name]
+        del self._servicer.visits[visit.name]
         findings = [*self._findings_of_client(case, received), *self._findings_of_handler(visit)]
         if leaked:
             findings.append(f"tasks are left: {', '.join(leaked)}")
         if self._subject.maps_errors:
             findings += [f"an exception was lost: {lost}" for lost in self._lost]
         findings += self._findings_of_records(before, case)
-        for gauge, read in self._subject.gauges.items():
-            if (value := read()) != 0:
-                findings.append(f"the gauge {gauge} stays at {value}")
+        findings += self.findings_of_gauges()
         return received, findings
+
+    async def call(self, case: Case) -> list[str]:
+        """Make the call of `case`, perhaps beside others, and check only what its client and its handler see."""
+        for _ in range(TRIES):
+            visit = Visit(next(self._names), case.ending.end, case.ending.reply)
+            received = await self._call(case, visit)
+            if received is None:
+                return [f"{case} was not over after {2 * PATIENCE} s"]
+            if not received.glitch:
+                break
+        if visit.entered.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(visit.left.wait(), SETTLING)
+        self._servicer.visits.pop(visit.name, None)
+        return [
+            f"{case}: {found}" for found in self._findings_of_client(case, received) + self._findings_of_handler(visit)
+        ]
+
+    async def rest(self) -> None:
+        """Wait until no call is worked on any more, for at most SETTLING seconds."""
+        await self._leaked(self._at_rest)
+
+    def findings_of_gauges(self) -> list[str]:
+        """Return a sentence for each gauge that is not 0; at rest there must be none."""
+        read = {gauge: value() for gauge, value in self._subject.gauges.items()}
+        return [f"the gauge {gauge} stays at {value}" for gauge, value in read.items() if value != 0]
+
+    async def _call(self, case: Case, visit: Visit) -> Received | None:
+        self._servicer.visits[visit.name] = visit
+        unanswered = case.ending.unanswered and not self._subject.maps_errors
+        seconds = SHORT if unanswered or case.ending.client is Client.RUNS_OUT else PATIENCE
+        try:
+            async with asyncio.timeout(2 * PATIENCE):
+                return await self._caller.call(case, visit, seconds)
+        except TimeoutError:
+            return None
 
     async def _leaked(self, before: Counter[str]) -> list[str]:
         """Wait until no more tasks run than before, and name those that do not end."""
         end = asyncio.get_running_loop().time() + SETTLING
-        while (left := running_tasks() - before) and asyncio.get_running_loop().time() < end:
+        # Nobody tells when a task of grpc.aio's own is over.
+        while (left := running_tasks() - before) and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         return sorted(left.elements())
 

@@ -21,6 +21,7 @@ VISIT: Final = "x-conformance-visit"
 class Visit:
     """One call's way through its handler."""
 
+    name: str = ""
     end: End = no_end
     reply: Any = "last"
     entered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -62,7 +63,8 @@ class Servicer:
         return handler
 
     def _visit(self, context: Any) -> Visit:
-        visit = self.visits[dict(context.invocation_metadata())[VISIT]]
+        # Core may still begin a call that its client has long given up.
+        visit = self.visits.get(dict(context.invocation_metadata())[VISIT]) or Visit()
         visit.begin()
         return visit
 

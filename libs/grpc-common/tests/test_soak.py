@@ -1,0 +1,36 @@
+"""Nothing is left of cancelled and broken calls: the short form; `SOAK_SECONDS=600 pytest tests/test_soak.py` is long."""
+
+import os
+from contextlib import contextmanager
+
+import structlog
+from test_conformance import subject_of
+
+from soak import MAX_CONTEXTS, RSS_TOLERANCE, rss_slope, soak
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "12"))
+
+
+async def test_nothing_is_left_of_calls_however_they_end():
+    with quiet():
+        windows, findings = await soak(subject_of("chain"), SECONDS)
+    first, last = windows[0], windows[-1]
+    print(*windows, f"RSS slope {rss_slope(windows):.3f} MiB per 1000 calls", sep="\n")
+    assert not findings
+    assert last.tasks <= first.tasks
+    assert last.contexts <= MAX_CONTEXTS
+    assert rss_slope(windows) < RSS_TOLERANCE
+
+
+@contextmanager
+def quiet():
+    def drop(logger, method, entry):
+        raise structlog.DropEvent
+
+    processors = structlog.get_config()["processors"]
+    before = list(processors)
+    processors[:] = [drop]
+    try:
+        yield
+    finally:
+        processors[:] = before
