@@ -44,7 +44,7 @@ def conformance_subject(request):
 
 
 def subject_of(name, entries=None, tamper=lambda chain: chain):
-    """Return the interceptor of that name, or the whole chain, with all that observes it; without `entries` of the log, with nothing."""
+    """Return the interceptor of that name, or the whole chain, observed where there are `entries` of the log."""
     registry, exporter = CollectorRegistry(), InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     if entries is not None:

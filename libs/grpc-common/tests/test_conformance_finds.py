@@ -50,7 +50,7 @@ class Forgetful(ConcurrencyLimitInterceptor):
 async def waits_on(call_next, call, request):
     with suppress(asyncio.CancelledError):
         return await call_next(call, request)
-    await asyncio.sleep(60)
+    return await asyncio.sleep(60)
 
 
 async def logs_again(call_next, call, request):

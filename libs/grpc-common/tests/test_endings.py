@@ -1,9 +1,7 @@
-"""How calls end: every kind of RPC and style of handler times every ending, through a real server and channel."""
+"""What the log says of how calls end, and the endings that the conformance matrix has no place for."""
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any, NamedTuple
 
 import grpc
@@ -12,27 +10,14 @@ from grpc import StatusCode
 from structlog.testing import capture_logs
 
 from grpc_common import testing
+from grpc_common.conformance.endings import ENDINGS, SECRET, Client, Request, at_once
+from grpc_common.conformance.kinds import STYLES, Style
 from grpc_common.default_chain import default_interceptors
-from grpc_common.errors import NotFoundError
+from grpc_common.interceptors.logging import SERVER_FAULTS
 from meshwork.items.v1 import items_service_pb2 as pb
 
-SECRET = "hunter2"
 PATH = "/meshwork.test.Matrix/Call"
 PATIENCE = 5.0
-
-
-class Style(NamedTuple):
-    """How a handler takes streamed requests (iterator or read) and gives streamed replies (generator or write)."""
-
-    requests: str
-    replies: str
-
-    @property
-    def kind(self) -> str:
-        return "_".join("unary" if part == "unary" else "stream" for part in self)
-
-
-STYLES = [Style(*parts) for parts in product(("unary", "iterator", "read"), ("unary", "generator", "write"))]
 
 
 @dataclass
@@ -133,84 +118,10 @@ def style(request):
     return request.param
 
 
-async def a_return(context):
-    pass
-
-
-async def a_domain_error(context):
-    raise NotFoundError("no such thing", field="id")
-
-
-async def an_abort(context):
-    await context.abort(StatusCode.FAILED_PRECONDITION, "not now")
-
-
-async def a_swallowed_abort(context):
-    with suppress(grpc.aio.AbortError):
-        await context.abort(StatusCode.FAILED_PRECONDITION, "not now")
-
-
-class Aborted(NamedTuple):
-    code: StatusCode
-    details: str
-    trailing_metadata: tuple
-
-
-async def an_abort_with_status(context):
-    await context.abort_with_status(Aborted(StatusCode.OUT_OF_RANGE, "too far", (("k", "v"),)))
-
-
-async def an_unimplemented(context):
-    context.set_code(StatusCode.UNIMPLEMENTED)
-    context.set_details("Method not implemented!")
-    raise NotImplementedError("Method not implemented!")
-
-
-async def a_crash(context):
-    raise RuntimeError(SECRET)
-
-
-async def a_crash_in_a_task(context):
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(a_crash(context))
-
-
-async def a_domain_error_in_a_task(context):
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(a_domain_error(context))
-
-
-async def an_abort_in_a_task(context):
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(an_abort(context))
-
-
-async def a_timeout(context):
-    async with asyncio.timeout(0):
-        await asyncio.sleep(1)
-
-
-async def a_stray_cancellation(context):
-    raise asyncio.CancelledError(SECRET)
-
-
-async def for_ever(context):
-    await asyncio.Event().wait()
-
-
-ENDINGS = [
-    (a_return, StatusCode.OK, "info"),
-    (a_domain_error, StatusCode.NOT_FOUND, "info"),
-    (an_abort, StatusCode.FAILED_PRECONDITION, "info"),
-    (a_swallowed_abort, StatusCode.FAILED_PRECONDITION, "info"),
-    (an_abort_with_status, StatusCode.OUT_OF_RANGE, "info"),
-    (an_unimplemented, StatusCode.UNIMPLEMENTED, "info"),
-    (a_crash, StatusCode.INTERNAL, "error"),
-    (a_crash_in_a_task, StatusCode.INTERNAL, "error"),
-    (a_domain_error_in_a_task, StatusCode.NOT_FOUND, "info"),
-    (an_abort_in_a_task, StatusCode.FAILED_PRECONDITION, "info"),
-    (a_timeout, StatusCode.DEADLINE_EXCEEDED, "info"),
-    (a_stray_cancellation, StatusCode.INTERNAL, "error"),
+WAITED_FOR = [
+    ending
+    for ending in ENDINGS
+    if (ending.client, ending.request, ending.reply) == (Client.WAITS, Request.GOOD, "last")
 ]
 
 
@@ -251,21 +162,13 @@ async def check(style, end, interceptors, status, level, **how):
     return handler, result, line
 
 
-@pytest.mark.parametrize(("end", "status", "level"), ENDINGS, ids=lambda value: getattr(value, "__name__", None))
-async def test_an_ending_of_the_handler(style, end, status, level, interceptors):
-    handler, result, line = await check(style, end, interceptors, status, level)
-    assert handler.left.is_set()
+@pytest.mark.parametrize("ending", WAITED_FOR, ids=lambda ending: ending.name)
+async def test_the_line_of_an_ending(style, ending, interceptors):
+    level = "error" if ending.status in SERVER_FAULTS else "info"
+    _, result, line = await check(style, ending.end, interceptors, ending.status, level)
     assert line.get("received", 1) == 1
     if style.replies != "unary":
-        assert line["sent"] == result.replies == (2 if end is a_return else 1)
-
-
-async def test_a_status_set_without_an_exception(style, interceptors):
-    async def end(context):
-        context.set_code(StatusCode.DATA_LOSS)
-        context.set_details("gone")
-
-    await check(style, end, interceptors, StatusCode.DATA_LOSS, "error")
+        assert line["sent"] == result.replies == (2 if ending.name in ("return", "status-set") else 1)
 
 
 async def test_a_status_set_and_no_reply(interceptors):
@@ -275,36 +178,8 @@ async def test_a_status_set_and_no_reply(interceptors):
     await check(Style("unary", "unary"), end, interceptors, StatusCode.ABORTED, "info", reply=None)
 
 
-async def test_a_client_that_goes_away(style, interceptors):
-    handler, _, _ = await check(style, for_ever, interceptors, StatusCode.CANCELLED, "info", cancel=True)
-    assert handler.left.is_set()
-
-
-async def test_a_deadline_that_passes(style, interceptors):
-    handler, _, _ = await check(style, for_ever, interceptors, StatusCode.DEADLINE_EXCEEDED, "info", patience=0.15)
-    assert handler.left.is_set()
-
-
-async def test_a_request_that_does_not_parse(style, interceptors):
-    garbage = b"\x0a\xff" + SECRET.encode()
-    _, result, _ = await check(style, a_return, interceptors, StatusCode.INVALID_ARGUMENT, "info", request=garbage)
-    assert "DecodeError" not in result.text
-
-
-async def test_a_reply_that_does_not_serialise(style, interceptors):
-    await check(style, a_return, interceptors, StatusCode.INTERNAL, "error", reply={"not": SECRET})
-
-
 async def test_no_reply(interceptors):
-    await check(Style("unary", "unary"), a_return, interceptors, StatusCode.INTERNAL, "error", reply=None)
-
-
-async def test_a_handler_that_swallows_its_cancellation(style, interceptors):
-    async def end(context):
-        with suppress(asyncio.CancelledError):
-            await for_ever(context)
-
-    await check(style, end, interceptors, StatusCode.CANCELLED, "info", cancel=True)
+    await check(Style("unary", "unary"), at_once, interceptors, StatusCode.INTERNAL, "error", reply=None)
 
 
 @pytest.mark.parametrize("kind", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])

@@ -1,4 +1,4 @@
-"""Nothing is left of cancelled and broken calls: the short form; `SOAK_SECONDS=600 pytest tests/test_soak.py` is long."""
+"""Nothing is left of cancelled and broken calls; with `SOAK_SECONDS=600` for longer than the suite has."""
 
 import os
 from contextlib import contextmanager

@@ -95,17 +95,16 @@ class Matrix:
         for _ in range(TRIES):
             visit = Visit(next(self._names), case.ending.end, case.ending.reply)
             received = await self._call(case, visit)
-            if received is None:
-                return [f"{case} was not over after {2 * PATIENCE} s"]
-            if not received.glitch:
+            if received is None or not received.glitch:
                 break
+        if received is None:
+            return [f"{case} was not over after {2 * PATIENCE} s"]
         if visit.entered.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(visit.left.wait(), SETTLING)
         self._servicer.visits.pop(visit.name, None)
-        return [
-            f"{case}: {found}" for found in self._findings_of_client(case, received) + self._findings_of_handler(visit)
-        ]
+        findings = [*self._findings_of_client(case, received), *self._findings_of_handler(visit)]
+        return [f"{case}: {found}" for found in findings]
 
     async def rest(self) -> None:
         """Wait until no call is worked on any more, for at most SETTLING seconds."""
