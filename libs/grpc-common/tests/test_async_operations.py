@@ -8,11 +8,11 @@ from google.protobuf.wrappers_pb2 import StringValue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
-from test_conformance import subject_of
 
 from grpc_common.conformance.endings import CASES, Client, Request
 from grpc_common.conformance.matrix import Matrix, running_tasks
 from grpc_common.testing import in_process
+from subjects import subject_of
 
 QUICK = [
     case

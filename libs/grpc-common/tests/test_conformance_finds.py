@@ -8,7 +8,6 @@ import pytest
 import structlog
 from grpc import StatusCode
 from structlog.testing import capture_logs
-from test_conformance import subject_of
 
 from grpc_common import chain as chain_module
 from grpc_common.call_metrics import MethodMetrics
@@ -16,6 +15,7 @@ from grpc_common.chain import Interceptor
 from grpc_common.conformance.endings import CASES
 from grpc_common.conformance.matrix import Matrix
 from grpc_common.interceptors.concurrency import ConcurrencyLimitInterceptor
+from subjects import subject_of
 
 
 class Faulty(Interceptor):

@@ -4,9 +4,9 @@ import os
 from contextlib import contextmanager
 
 import structlog
-from test_conformance import subject_of
 
 from soak import MAX_CONTEXTS, RSS_TOLERANCE, rss_slope, soak
+from subjects import subject_of
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "12"))
 
