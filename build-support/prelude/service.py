@@ -4,7 +4,7 @@ _ANYBODY = ("//libs/**", "//protos/gen/**", "//3rdparty/**")
 
 
 def service(name, module):
-    """A service knows itself, the library and the generated protos, never another service; its tests start real parts."""
+    """A service knows itself, the library and the protos, never another service; its tests start real parts, too."""
     itself = f"//services/{name}/**"
     __dependencies_rules__(
         (({"type": "python_tests"}, {"type": "python_test_utils"}), itself, *_ANYBODY, "//tools/localmesh/**", "!*"),

@@ -1,4 +1,4 @@
-"""What the conformance matrix is run over: each interceptor alone on a plain server, and the whole chain in both forms."""
+"""What the conformance matrix is run over: each interceptor alone, and the whole chain in both its forms."""
 
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
