@@ -60,6 +60,7 @@ class Call:
         "after_write",
         "context",
         "correlation_id",
+        "cut",
         "deadline",
         "error_code",
         "error_id",
@@ -80,6 +81,8 @@ class Call:
         self.started = perf_counter()
         """Seconds of `time.perf_counter`."""
         self.correlation_id = ""
+        self.cut: grpc.StatusCode | None = None
+        """How the call ended, once somebody has seen that nobody waits for it any more."""
         self.error_code = ""
         """The stable code of the error the call ended with, once the error interceptor has seen it."""
         self.error_id = ""

@@ -48,7 +48,10 @@ def is_cancelled() -> bool:
 
 
 def _cut(call: Call) -> StatusCode:
-    return StatusCode.CANCELLED if has_time(call) else StatusCode.DEADLINE_EXCEEDED
+    # Asked again a moment later the time may be up: all observers must tell the same of one call.
+    if call.cut is None:
+        call.cut = StatusCode.CANCELLED if has_time(call) else StatusCode.DEADLINE_EXCEEDED
+    return call.cut
 
 
 def has_time(call: Call) -> bool:
