@@ -18,6 +18,7 @@ SCALARS: dict[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.TYPE_BOOL: st.booleans(),
     FieldDescriptor.TYPE_INT32: st.integers(-(2**31), 2**31 - 1),
     FieldDescriptor.TYPE_INT64: st.integers(-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_ENUM: st.integers(-(2**31), 2**31 - 1),  # enums are open: a later version may send more
     FieldDescriptor.TYPE_DOUBLE: st.floats(allow_nan=False),
 }
 

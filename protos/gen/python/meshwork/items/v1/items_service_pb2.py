@@ -30,7 +30,7 @@ from meshwork.common.v1 import errors_pb2 as meshwork_dot_common_dot_v1_dot_erro
 from meshwork.policy.v1 import policy_pb2 as meshwork_dot_policy_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%meshwork/items/v1/items_service.proto\x12\x11meshwork.items.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmeshwork/common/v1/errors.proto\x1a\x1fmeshwork/policy/v1/policy.proto\"\xda\x03\n\x04Item\x12\x31\n\x02id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x02id\x12\x38\n\x04name\x18\x02 \x01(\tB$\xbaH!r\x1f\x10\x01\x18\xc8\x01\x32\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x04name\x12U\n\x0b\x64\x65scription\x18\x03 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$R\x0b\x64\x65scription\x12.\n\x03sku\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Za-z0-9._-]*$R\x03sku\x12#\n\x08quantity\x18\x05 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08quantity\x12&\n\x05price\x18\x06 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01R\x05price\x12\x1b\n\tis_active\x18\x07 \x01(\x08R\x08isActive\x12\x39\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\"E\n\x0eGetItemRequest\x12\x33\n\x02id\x18\x01 \x01(\tB#\xbaH r\x1e\x10\x01\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x02id\"\xa1\x02\n\x11\x43reateItemRequest\x12\x38\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x10\x01\x18\xc8\x01\x32\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x04name\x12U\n\x0b\x64\x65scription\x18\x02 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$R\x0b\x64\x65scription\x12.\n\x03sku\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Za-z0-9._-]*$R\x03sku\x12#\n\x08quantity\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08quantity\x12&\n\x05price\x18\x05 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01R\x05price\"\xea\x02\n\x11UpdateItemRequest\x12\x33\n\x02id\x18\x01 \x01(\tB#\xbaH r\x1e\x10\x01\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x02id\x12=\n\x04name\x18\x02 \x01(\tB$\xbaH!r\x1f\x10\x01\x18\xc8\x01\x32\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$H\x00R\x04name\x88\x01\x01\x12Z\n\x0b\x64\x65scription\x18\x03 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$H\x01R\x0b\x64\x65scription\x88\x01\x01\x12(\n\x08quantity\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00H\x02R\x08quantity\x88\x01\x01\x12+\n\x05price\x18\x05 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x03R\x05price\x88\x01\x01\x42\x07\n\x05_nameB\x0e\n\x0c_descriptionB\x0b\n\t_quantityB\x08\n\x06_price\"H\n\x11\x44\x65leteItemRequest\x12\x33\n\x02id\x18\x01 \x01(\tB#\xbaH r\x1e\x10\x01\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x02id\"\xb8\x01\n\x10ListItemsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\x31\n\npage_token\x18\x02 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x08\x32\x08^[!-~]*$R\tpageToken\x12K\n\x06\x66ilter\x18\x03 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$R\x06\x66ilter\"\x94\x01\n\x13\x42\x61tchCreateResponse\x12#\n\rcreated_count\x18\x01 \x01(\x05R\x0c\x63reatedCount\x12\x1f\n\x0b\x63reated_ids\x18\x02 \x03(\tR\ncreatedIds\x12\x37\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x1f.meshwork.common.v1.ErrorDetailR\x06\x65rrors\"\x99\x01\n\x0fItemSyncRequest\x12\x31\n\x06upsert\x18\x01 \x01(\x0b\x32\x17.meshwork.items.v1.ItemH\x00R\x06upsert\x12\x42\n\tdelete_id\x18\x02 \x01(\tB#\xbaH r\x1e\x10\x01\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$H\x00R\x08\x64\x65leteIdB\x0f\n\x06\x61\x63tion\x12\x05\xbaH\x02\x08\x01\"s\n\x10ItemSyncResponse\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07success\x18\x02 \x01(\x08R\x07success\x12\x35\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1f.meshwork.common.v1.ErrorDetailR\x05\x65rror2\xcb\x06\n\x0bItemService\x12{\n\x07GetItem\x12!.meshwork.items.v1.GetItemRequest\x1a\x17.meshwork.items.v1.Item\"4\x90\x02\x01\xa2\xbb\x18\x17\n\x02\x08\x02\x12\x11\x08\x02\x10\x04\x1a\x0bUNAVAILABLE\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/items/{id}\x12s\n\nCreateItem\x12$.meshwork.items.v1.CreateItemRequest\x1a\x17.meshwork.items.v1.Item\"&\xa2\xbb\x18\x0e\n\x02\x08\x05\x1a\x08\x12\x06\x65\x64itor\x82\xd3\xe4\x93\x02\x0e\"\t/v1/items:\x01*\x12x\n\nUpdateItem\x12$.meshwork.items.v1.UpdateItemRequest\x1a\x17.meshwork.items.v1.Item\"+\xa2\xbb\x18\x0e\n\x02\x08\x05\x1a\x08\x12\x06\x65\x64itor\x82\xd3\xe4\x93\x02\x13\x32\x0e/v1/items/{id}:\x01*\x12t\n\nDeleteItem\x12$.meshwork.items.v1.DeleteItemRequest\x1a\x16.google.protobuf.Empty\"(\xa2\xbb\x18\x0e\n\x02\x08\x05\x1a\x08\x12\x06\x65\x64itor\x82\xd3\xe4\x93\x02\x10*\x0e/v1/items/{id}\x12[\n\tListItems\x12#.meshwork.items.v1.ListItemsRequest\x1a\x17.meshwork.items.v1.Item\"\x0e\x90\x02\x01\xa2\xbb\x18\x07\n\x03\x08\xac\x02\x38\x03\x30\x01\x12y\n\x10\x42\x61tchCreateItems\x12$.meshwork.items.v1.CreateItemRequest\x1a&.meshwork.items.v1.BatchCreateResponse\"\x15\xa2\xbb\x18\x11\n\x03\x08\xac\x02\x1a\x08\x12\x06\x65\x64itor8\x03(\x01\x12o\n\tSyncItems\x12\".meshwork.items.v1.ItemSyncRequest\x1a#.meshwork.items.v1.ItemSyncResponse\"\x15\xa2\xbb\x18\x11\n\x03\x08\x90\x1c\x1a\x08\x12\x06\x65\x64itor8\x03(\x01\x30\x01\x1a\x11\xa2\xbb\x18\r\x1a\x02\x08\x02\"\x07ingressb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%meshwork/items/v1/items_service.proto\x12\x11meshwork.items.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmeshwork/common/v1/errors.proto\x1a\x1fmeshwork/policy/v1/policy.proto\"\x81\x04\n\x04Item\x12\x31\n\x02id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x02id\x12\x38\n\x04name\x18\x02 \x01(\tB$\xbaH!r\x1f\x10\x01\x18\xc8\x01\x32\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x04name\x12U\n\x0b\x64\x65scription\x18\x03 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$R\x0b\x64\x65scription\x12.\n\x03sku\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Za-z0-9._-]*$R\x03sku\x12#\n\x08quantity\x18\x05 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08quantity\x12&\n\x05price\x18\x06 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01R\x05price\x12\x1b\n\tis_active\x18\x07 \x01(\x08R\x08isActive\x12\x39\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12%\n\x04\x65tag\x18\n \x01(\tB\x11\xbaH\x0er\x0c\x18@2\x08^[!-~]*$R\x04\x65tag\"E\n\x0eGetItemRequest\x12\x33\n\x02id\x18\x01 \x01(\tB#\xbaH r\x1e\x10\x01\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x02id\"\xa2\x03\n\x11\x43reateItemRequest\x12\x38\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x10\x01\x18\xc8\x01\x32\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x04name\x12U\n\x0b\x64\x65scription\x18\x02 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$R\x0b\x64\x65scription\x12.\n\x03sku\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Za-z0-9._-]*$R\x03sku\x12#\n\x08quantity\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08quantity\x12&\n\x05price\x18\x05 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01R\x05price\x12\x7f\n\nrequest_id\x18\x06 \x01(\tB`\xbaH]rX2V^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-4[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$\xd8\x01\x01R\trequestId\"\x91\x03\n\x11UpdateItemRequest\x12\x33\n\x02id\x18\x01 \x01(\tB#\xbaH r\x1e\x10\x01\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x02id\x12=\n\x04name\x18\x02 \x01(\tB$\xbaH!r\x1f\x10\x01\x18\xc8\x01\x32\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$H\x00R\x04name\x88\x01\x01\x12Z\n\x0b\x64\x65scription\x18\x03 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$H\x01R\x0b\x64\x65scription\x88\x01\x01\x12(\n\x08quantity\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00H\x02R\x08quantity\x88\x01\x01\x12+\n\x05price\x18\x05 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x03R\x05price\x88\x01\x01\x12%\n\x04\x65tag\x18\x06 \x01(\tB\x11\xbaH\x0er\x0c\x18@2\x08^[!-~]*$R\x04\x65tagB\x07\n\x05_nameB\x0e\n\x0c_descriptionB\x0b\n\t_quantityB\x08\n\x06_price\"o\n\x11\x44\x65leteItemRequest\x12\x33\n\x02id\x18\x01 \x01(\tB#\xbaH r\x1e\x10\x01\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x02id\x12%\n\x04\x65tag\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x18@2\x08^[!-~]*$R\x04\x65tag\"\xf7\x01\n\x10ListItemsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\x31\n\npage_token\x18\x02 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x08\x32\x08^[!-~]*$R\tpageToken\x12K\n\x06\x66ilter\x18\x03 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$R\x06\x66ilter\x12=\n\x08order_by\x18\x04 \x01(\tB\"\xbaH\x1fr\x1d\x18\xc8\x01\x32\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x07orderBy\"\xf9\x01\n\x12SearchItemsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\x31\n\npage_token\x18\x02 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x08\x32\x08^[!-~]*$R\tpageToken\x12K\n\x06\x66ilter\x18\x03 \x01(\tB3\xbaH0r.\x18\xd0\x0f\x32)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$R\x06\x66ilter\x12=\n\x08order_by\x18\x04 \x01(\tB\"\xbaH\x1fr\x1d\x18\xc8\x01\x32\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$R\x07orderBy\"l\n\x13SearchItemsResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x17.meshwork.items.v1.ItemR\x05items\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"J\n\x11WatchItemsRequest\x12\x35\n\x0cresume_token\x18\x01 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x08\x32\x08^[!-~]*$R\x0bresumeToken\"\xb7\x01\n\x12WatchItemsResponse\x12\x37\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1d.meshwork.items.v1.ItemChangeH\x00R\x06\x63hange\x12<\n\theartbeat\x18\x02 \x01(\x0b\x32\x1c.meshwork.items.v1.HeartbeatH\x00R\theartbeat\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeTokenB\x07\n\x05\x65vent\"\x9c\x01\n\nItemChange\x12\x35\n\x04kind\x18\x01 \x01(\x0e\x32!.meshwork.items.v1.ItemChangeKindR\x04kind\x12+\n\x04item\x18\x02 \x01(\x0b\x32\x17.meshwork.items.v1.ItemR\x04item\x12*\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x02\x61t\"\x0b\n\tHeartbeat\"\x94\x01\n\x13\x42\x61tchCreateResponse\x12#\n\rcreated_count\x18\x01 \x01(\x05R\x0c\x63reatedCount\x12\x1f\n\x0b\x63reated_ids\x18\x02 \x03(\tR\ncreatedIds\x12\x37\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x1f.meshwork.common.v1.ErrorDetailR\x06\x65rrors\"\x99\x01\n\x0fItemSyncRequest\x12\x31\n\x06upsert\x18\x01 \x01(\x0b\x32\x17.meshwork.items.v1.ItemH\x00R\x06upsert\x12\x42\n\tdelete_id\x18\x02 \x01(\tB#\xbaH r\x1e\x10\x01\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$H\x00R\x08\x64\x65leteIdB\x0f\n\x06\x61\x63tion\x12\x05\xbaH\x02\x08\x01\"\x89\x01\n\x10ItemSyncResponse\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07success\x18\x02 \x01(\x08R\x07success\x12\x35\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1f.meshwork.common.v1.ErrorDetailR\x05\x65rror\x12\x14\n\x05index\x18\x04 \x01(\x03R\x05index*\x8c\x01\n\x0eItemChangeKind\x12 \n\x1cITEM_CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18ITEM_CHANGE_KIND_CREATED\x10\x01\x12\x1c\n\x18ITEM_CHANGE_KIND_UPDATED\x10\x02\x12\x1c\n\x18ITEM_CHANGE_KIND_DELETED\x10\x03\x32\xdc\x08\n\x0bItemService\x12{\n\x07GetItem\x12!.meshwork.items.v1.GetItemRequest\x1a\x17.meshwork.items.v1.Item\"4\x90\x02\x01\xa2\xbb\x18\x17\n\x02\x08\x02\x12\x11\x08\x02\x10\x04\x1a\x0bUNAVAILABLE\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/items/{id}\x12\x86\x01\n\nCreateItem\x12$.meshwork.items.v1.CreateItemRequest\x1a\x17.meshwork.items.v1.Item\"9\xa2\xbb\x18!\n\x02\x08\x05\x12\x11\x08\x02\x10\x03\x1a\x0bUNAVAILABLE\x1a\x08\x12\x06\x65\x64itor\x82\xd3\xe4\x93\x02\x0e\"\t/v1/items:\x01*\x12x\n\nUpdateItem\x12$.meshwork.items.v1.UpdateItemRequest\x1a\x17.meshwork.items.v1.Item\"+\xa2\xbb\x18\x0e\n\x02\x08\x05\x1a\x08\x12\x06\x65\x64itor\x82\xd3\xe4\x93\x02\x13\x32\x0e/v1/items/{id}:\x01*\x12t\n\nDeleteItem\x12$.meshwork.items.v1.DeleteItemRequest\x1a\x16.google.protobuf.Empty\"(\xa2\xbb\x18\x0e\n\x02\x08\x05\x1a\x08\x12\x06\x65\x64itor\x82\xd3\xe4\x93\x02\x10*\x0e/v1/items/{id}\x12[\n\tListItems\x12#.meshwork.items.v1.ListItemsRequest\x1a\x17.meshwork.items.v1.Item\"\x0e\x90\x02\x01\xa2\xbb\x18\x07\n\x03\x08\xac\x02\x38\x03\x30\x01\x12\x8d\x01\n\x0bSearchItems\x12%.meshwork.items.v1.SearchItemsRequest\x1a&.meshwork.items.v1.SearchItemsResponse\"/\x90\x02\x01\xa2\xbb\x18\x17\n\x02\x08\x05\x12\x11\x08\x02\x10\x04\x1a\x0bUNAVAILABLE\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/items\x12k\n\nWatchItems\x12$.meshwork.items.v1.WatchItemsRequest\x1a%.meshwork.items.v1.WatchItemsResponse\"\x0e\x90\x02\x01\xa2\xbb\x18\x07\n\x03\x08\x90\x1c\x38\x03\x30\x01\x12y\n\x10\x42\x61tchCreateItems\x12$.meshwork.items.v1.CreateItemRequest\x1a&.meshwork.items.v1.BatchCreateResponse\"\x15\xa2\xbb\x18\x11\n\x03\x08\xac\x02\x1a\x08\x12\x06\x65\x64itor8\x03(\x01\x12o\n\tSyncItems\x12\".meshwork.items.v1.ItemSyncRequest\x1a#.meshwork.items.v1.ItemSyncResponse\"\x15\xa2\xbb\x18\x11\n\x03\x08\x90\x1c\x1a\x08\x12\x06\x65\x64itor8\x03(\x01\x30\x01\x1a\x11\xa2\xbb\x18\r\x1a\x02\x08\x02\"\x07ingressb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ITEM'].fields_by_name['quantity']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_ITEM'].fields_by_name['price']._loaded_options = None
   _globals['_ITEM'].fields_by_name['price']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
+  _globals['_ITEM'].fields_by_name['etag']._loaded_options = None
+  _globals['_ITEM'].fields_by_name['etag']._serialized_options = b'\272H\016r\014\030@2\010^[!-~]*$'
   _globals['_GETITEMREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_GETITEMREQUEST'].fields_by_name['id']._serialized_options = b'\272H r\036\020\001\030@2\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
   _globals['_CREATEITEMREQUEST'].fields_by_name['name']._loaded_options = None
@@ -61,6 +63,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEITEMREQUEST'].fields_by_name['quantity']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_CREATEITEMREQUEST'].fields_by_name['price']._loaded_options = None
   _globals['_CREATEITEMREQUEST'].fields_by_name['price']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
+  _globals['_CREATEITEMREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEITEMREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H]rX2V^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-4[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$\330\001\001'
   _globals['_UPDATEITEMREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_UPDATEITEMREQUEST'].fields_by_name['id']._serialized_options = b'\272H r\036\020\001\030@2\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
   _globals['_UPDATEITEMREQUEST'].fields_by_name['name']._loaded_options = None
@@ -71,14 +75,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEITEMREQUEST'].fields_by_name['quantity']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_UPDATEITEMREQUEST'].fields_by_name['price']._loaded_options = None
   _globals['_UPDATEITEMREQUEST'].fields_by_name['price']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
+  _globals['_UPDATEITEMREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_UPDATEITEMREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\016r\014\030@2\010^[!-~]*$'
   _globals['_DELETEITEMREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_DELETEITEMREQUEST'].fields_by_name['id']._serialized_options = b'\272H r\036\020\001\030@2\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
+  _globals['_DELETEITEMREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_DELETEITEMREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\016r\014\030@2\010^[!-~]*$'
   _globals['_LISTITEMSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTITEMSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTITEMSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTITEMSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\017r\r\030\200\0102\010^[!-~]*$'
   _globals['_LISTITEMSREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_LISTITEMSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H0r.\030\320\0172)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$'
+  _globals['_LISTITEMSREQUEST'].fields_by_name['order_by']._loaded_options = None
+  _globals['_LISTITEMSREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H\037r\035\030\310\0012\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
+  _globals['_SEARCHITEMSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_SEARCHITEMSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_SEARCHITEMSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_SEARCHITEMSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\017r\r\030\200\0102\010^[!-~]*$'
+  _globals['_SEARCHITEMSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_SEARCHITEMSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H0r.\030\320\0172)^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]*$'
+  _globals['_SEARCHITEMSREQUEST'].fields_by_name['order_by']._loaded_options = None
+  _globals['_SEARCHITEMSREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H\037r\035\030\310\0012\030^[^\\x00-\\x1f\\x7f-\\x9f]*$'
+  _globals['_WATCHITEMSREQUEST'].fields_by_name['resume_token']._loaded_options = None
+  _globals['_WATCHITEMSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\017r\r\030\200\0102\010^[!-~]*$'
   _globals['_ITEMSYNCREQUEST'].oneofs_by_name['action']._loaded_options = None
   _globals['_ITEMSYNCREQUEST'].oneofs_by_name['action']._serialized_options = b'\272H\002\010\001'
   _globals['_ITEMSYNCREQUEST'].fields_by_name['delete_id']._loaded_options = None
@@ -88,35 +108,53 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ITEMSERVICE'].methods_by_name['GetItem']._loaded_options = None
   _globals['_ITEMSERVICE'].methods_by_name['GetItem']._serialized_options = b'\220\002\001\242\273\030\027\n\002\010\002\022\021\010\002\020\004\032\013UNAVAILABLE\202\323\344\223\002\020\022\016/v1/items/{id}'
   _globals['_ITEMSERVICE'].methods_by_name['CreateItem']._loaded_options = None
-  _globals['_ITEMSERVICE'].methods_by_name['CreateItem']._serialized_options = b'\242\273\030\016\n\002\010\005\032\010\022\006editor\202\323\344\223\002\016\"\t/v1/items:\001*'
+  _globals['_ITEMSERVICE'].methods_by_name['CreateItem']._serialized_options = b'\242\273\030!\n\002\010\005\022\021\010\002\020\003\032\013UNAVAILABLE\032\010\022\006editor\202\323\344\223\002\016\"\t/v1/items:\001*'
   _globals['_ITEMSERVICE'].methods_by_name['UpdateItem']._loaded_options = None
   _globals['_ITEMSERVICE'].methods_by_name['UpdateItem']._serialized_options = b'\242\273\030\016\n\002\010\005\032\010\022\006editor\202\323\344\223\002\0232\016/v1/items/{id}:\001*'
   _globals['_ITEMSERVICE'].methods_by_name['DeleteItem']._loaded_options = None
   _globals['_ITEMSERVICE'].methods_by_name['DeleteItem']._serialized_options = b'\242\273\030\016\n\002\010\005\032\010\022\006editor\202\323\344\223\002\020*\016/v1/items/{id}'
   _globals['_ITEMSERVICE'].methods_by_name['ListItems']._loaded_options = None
   _globals['_ITEMSERVICE'].methods_by_name['ListItems']._serialized_options = b'\220\002\001\242\273\030\007\n\003\010\254\0028\003'
+  _globals['_ITEMSERVICE'].methods_by_name['SearchItems']._loaded_options = None
+  _globals['_ITEMSERVICE'].methods_by_name['SearchItems']._serialized_options = b'\220\002\001\242\273\030\027\n\002\010\005\022\021\010\002\020\004\032\013UNAVAILABLE\202\323\344\223\002\013\022\t/v1/items'
+  _globals['_ITEMSERVICE'].methods_by_name['WatchItems']._loaded_options = None
+  _globals['_ITEMSERVICE'].methods_by_name['WatchItems']._serialized_options = b'\220\002\001\242\273\030\007\n\003\010\220\0348\003'
   _globals['_ITEMSERVICE'].methods_by_name['BatchCreateItems']._loaded_options = None
   _globals['_ITEMSERVICE'].methods_by_name['BatchCreateItems']._serialized_options = b'\242\273\030\021\n\003\010\254\002\032\010\022\006editor8\003'
   _globals['_ITEMSERVICE'].methods_by_name['SyncItems']._loaded_options = None
   _globals['_ITEMSERVICE'].methods_by_name['SyncItems']._serialized_options = b'\242\273\030\021\n\003\010\220\034\032\010\022\006editor8\003'
+  _globals['_ITEMCHANGEKIND']._serialized_start=3266
+  _globals['_ITEMCHANGEKIND']._serialized_end=3406
   _globals['_ITEM']._serialized_start=248
-  _globals['_ITEM']._serialized_end=722
-  _globals['_GETITEMREQUEST']._serialized_start=724
-  _globals['_GETITEMREQUEST']._serialized_end=793
-  _globals['_CREATEITEMREQUEST']._serialized_start=796
-  _globals['_CREATEITEMREQUEST']._serialized_end=1085
-  _globals['_UPDATEITEMREQUEST']._serialized_start=1088
-  _globals['_UPDATEITEMREQUEST']._serialized_end=1450
-  _globals['_DELETEITEMREQUEST']._serialized_start=1452
-  _globals['_DELETEITEMREQUEST']._serialized_end=1524
-  _globals['_LISTITEMSREQUEST']._serialized_start=1527
-  _globals['_LISTITEMSREQUEST']._serialized_end=1711
-  _globals['_BATCHCREATERESPONSE']._serialized_start=1714
-  _globals['_BATCHCREATERESPONSE']._serialized_end=1862
-  _globals['_ITEMSYNCREQUEST']._serialized_start=1865
-  _globals['_ITEMSYNCREQUEST']._serialized_end=2018
-  _globals['_ITEMSYNCRESPONSE']._serialized_start=2020
-  _globals['_ITEMSYNCRESPONSE']._serialized_end=2135
-  _globals['_ITEMSERVICE']._serialized_start=2138
-  _globals['_ITEMSERVICE']._serialized_end=2981
+  _globals['_ITEM']._serialized_end=761
+  _globals['_GETITEMREQUEST']._serialized_start=763
+  _globals['_GETITEMREQUEST']._serialized_end=832
+  _globals['_CREATEITEMREQUEST']._serialized_start=835
+  _globals['_CREATEITEMREQUEST']._serialized_end=1253
+  _globals['_UPDATEITEMREQUEST']._serialized_start=1256
+  _globals['_UPDATEITEMREQUEST']._serialized_end=1657
+  _globals['_DELETEITEMREQUEST']._serialized_start=1659
+  _globals['_DELETEITEMREQUEST']._serialized_end=1770
+  _globals['_LISTITEMSREQUEST']._serialized_start=1773
+  _globals['_LISTITEMSREQUEST']._serialized_end=2020
+  _globals['_SEARCHITEMSREQUEST']._serialized_start=2023
+  _globals['_SEARCHITEMSREQUEST']._serialized_end=2272
+  _globals['_SEARCHITEMSRESPONSE']._serialized_start=2274
+  _globals['_SEARCHITEMSRESPONSE']._serialized_end=2382
+  _globals['_WATCHITEMSREQUEST']._serialized_start=2384
+  _globals['_WATCHITEMSREQUEST']._serialized_end=2458
+  _globals['_WATCHITEMSRESPONSE']._serialized_start=2461
+  _globals['_WATCHITEMSRESPONSE']._serialized_end=2644
+  _globals['_ITEMCHANGE']._serialized_start=2647
+  _globals['_ITEMCHANGE']._serialized_end=2803
+  _globals['_HEARTBEAT']._serialized_start=2805
+  _globals['_HEARTBEAT']._serialized_end=2816
+  _globals['_BATCHCREATERESPONSE']._serialized_start=2819
+  _globals['_BATCHCREATERESPONSE']._serialized_end=2967
+  _globals['_ITEMSYNCREQUEST']._serialized_start=2970
+  _globals['_ITEMSYNCREQUEST']._serialized_end=3123
+  _globals['_ITEMSYNCRESPONSE']._serialized_start=3126
+  _globals['_ITEMSYNCRESPONSE']._serialized_end=3263
+  _globals['_ITEMSERVICE']._serialized_start=3409
+  _globals['_ITEMSERVICE']._serialized_end=4525
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from meshwork.common.v1 import errors_pb2 as _errors_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ItemChangeKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ItemChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ItemChangeKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ITEM_CHANGE_KIND_UNSPECIFIED: _ItemChangeKind.ValueType  # 0
+    """Not sent."""
+    ITEM_CHANGE_KIND_CREATED: _ItemChangeKind.ValueType  # 1
+    """It was created."""
+    ITEM_CHANGE_KIND_UPDATED: _ItemChangeKind.ValueType  # 2
+    """It got other values."""
+    ITEM_CHANGE_KIND_DELETED: _ItemChangeKind.ValueType  # 3
+    """It was deleted."""
+
+class ItemChangeKind(_ItemChangeKind, metaclass=_ItemChangeKindEnumTypeWrapper):
+    """What was done to an item."""
+
+ITEM_CHANGE_KIND_UNSPECIFIED: ItemChangeKind.ValueType  # 0
+"""Not sent."""
+ITEM_CHANGE_KIND_CREATED: ItemChangeKind.ValueType  # 1
+"""It was created."""
+ITEM_CHANGE_KIND_UPDATED: ItemChangeKind.ValueType  # 2
+"""It got other values."""
+ITEM_CHANGE_KIND_DELETED: ItemChangeKind.ValueType  # 3
+"""It was deleted."""
+Global___ItemChangeKind: _TypeAlias = ItemChangeKind  # noqa: Y015
 
 @_typing.final
 class Item(_message.Message):
@@ -35,6 +64,7 @@ class Item(_message.Message):
     IS_ACTIVE_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Given by the server: 1 to 64 characters, no control characters."""
     name: _builtins.str
@@ -51,6 +81,8 @@ class Item(_message.Message):
     """A finite number, 0 or more."""
     is_active: _builtins.bool
     """Whether it is on sale."""
+    etag: _builtins.str
+    """Another one after every change (AIP-154), in quotes as HTTP has it."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was created, by the server's clock."""
@@ -71,10 +103,11 @@ class Item(_message.Message):
         is_active: _builtins.bool = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "id", b"id", "is_active", b"is_active", "name", b"name", "price", b"price", "quantity", b"quantity", "sku", b"sku", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "etag", b"etag", "id", b"id", "is_active", b"is_active", "name", b"name", "price", b"price", "quantity", b"quantity", "sku", b"sku", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -113,6 +146,7 @@ class CreateItemRequest(_message.Message):
     SKU_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 200 characters, no control characters."""
     description: _builtins.str
@@ -123,6 +157,10 @@ class CreateItemRequest(_message.Message):
     """Pieces in stock, 0 or more."""
     price: _builtins.float
     """A finite number, 0 or more."""
+    request_id: _builtins.str
+    """A UUID of version 4 made for this request alone (AIP-155). A repeat with the same one, within a day, creates nothing
+    and returns what the first one did. Empty: a repeat is a new request.
+    """
     def __init__(
         self,
         *,
@@ -131,10 +169,11 @@ class CreateItemRequest(_message.Message):
         sku: _builtins.str = ...,
         quantity: _builtins.int = ...,
         price: _builtins.float = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "price", b"price", "quantity", b"quantity", "sku", b"sku"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "price", b"price", "quantity", b"quantity", "request_id", b"request_id", "sku", b"sku"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,6 +190,7 @@ class UpdateItemRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The item's id, 1 to 64 characters, no control characters."""
     name: _builtins.str
@@ -161,6 +201,8 @@ class UpdateItemRequest(_message.Message):
     """Pieces in stock, 0 or more."""
     price: _builtins.float
     """A finite number, 0 or more."""
+    etag: _builtins.str
+    """The etag that the item must still have; empty: any."""
     def __init__(
         self,
         *,
@@ -169,10 +211,11 @@ class UpdateItemRequest(_message.Message):
         description: _builtins.str | None = ...,
         quantity: _builtins.int | None = ...,
         price: _builtins.float | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_name", b"_name", "_price", b"_price", "_quantity", b"_quantity", "description", b"description", "name", b"name", "price", b"price", "quantity", b"quantity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_name", b"_name", "_price", b"_price", "_quantity", b"_quantity", "description", b"description", "id", b"id", "name", b"name", "price", b"price", "quantity", b"quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_name", b"_name", "_price", b"_price", "_quantity", b"_quantity", "description", b"description", "etag", b"etag", "id", b"id", "name", b"name", "price", b"price", "quantity", b"quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
@@ -200,16 +243,20 @@ class DeleteItemRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The item's id, 1 to 64 characters, no control characters."""
+    etag: _builtins.str
+    """The etag that the item must still have; empty: any."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -224,26 +271,205 @@ class ListItemsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The most items to stream, 0 or more. 0: all there are."""
     page_token: _builtins.str
     """Where to start: the trailer `next-page-token` of an earlier call. At most 1,024 characters."""
     filter: _builtins.str
     """Which items, in the language of AIP-160. At most 2,000 characters."""
+    order_by: _builtins.str
+    """In which order, as AIP-132 has it, such as `price desc, name`. At most 200 characters. Empty: in the order of ids, which
+    is about the order of creation.
+    """
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListItemsRequest: _TypeAlias = ListItemsRequest  # noqa: Y015
+
+@_typing.final
+class SearchItemsRequest(_message.Message):
+    """Which page of which items to return."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """The most items to return, 0 or more. 0: 50. More than 1,000 count as 1,000."""
+    page_token: _builtins.str
+    """Which page: `next_page_token` of the page before, with filter and order as they were. At most 1,024 characters."""
+    filter: _builtins.str
+    """Which items, in the language of AIP-160. At most 2,000 characters."""
+    order_by: _builtins.str
+    """In which order, as AIP-132 has it, such as `price desc, name`. At most 200 characters. Empty: in the order of ids, which
+    is about the order of creation.
+    """
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchItemsRequest: _TypeAlias = SearchItemsRequest  # noqa: Y015
+
+@_typing.final
+class SearchItemsResponse(_message.Message):
+    """A page of items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """What to send for the next page. Empty: there is none."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Item]:
+        """The items."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___Item] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchItemsResponse: _TypeAlias = SearchItemsResponse  # noqa: Y015
+
+@_typing.final
+class WatchItemsRequest(_message.Message):
+    """From where on to watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """The last `resume_token` that was received. Empty: from now on. At most 1,024 characters."""
+    def __init__(
+        self,
+        *,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchItemsRequest: _TypeAlias = WatchItemsRequest  # noqa: Y015
+
+@_typing.final
+class WatchItemsResponse(_message.Message):
+    """What happened; the first one of a call comes at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """From where to watch after this one has been dealt with."""
+    @_builtins.property
+    def change(self) -> Global___ItemChange:
+        """An item changed."""
+
+    @_builtins.property
+    def heartbeat(self) -> Global___Heartbeat:
+        """Nothing changed: the server and all between are alive."""
+
+    def __init__(
+        self,
+        *,
+        change: Global___ItemChange | None = ...,
+        heartbeat: Global___Heartbeat | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "event", b"event", "heartbeat", b"heartbeat"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "event", b"event", "heartbeat", b"heartbeat", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["change", "heartbeat"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___WatchItemsResponse: _TypeAlias = WatchItemsResponse  # noqa: Y015
+
+@_typing.final
+class ItemChange(_message.Message):
+    """One change of one item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    kind: Global___ItemChangeKind.ValueType
+    """What was done."""
+    @_builtins.property
+    def item(self) -> Global___Item:
+        """The item as it was then; a deleted one as it was at last."""
+
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When, by the server's clock."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___ItemChangeKind.ValueType = ...,
+        item: Global___Item | None = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "item", b"item"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "item", b"item", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemChange: _TypeAlias = ItemChange  # noqa: Y015
+
+@_typing.final
+class Heartbeat(_message.Message):
+    """A sign of life."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class BatchCreateResponse(_message.Message):
@@ -291,7 +517,9 @@ class ItemSyncRequest(_message.Message):
     """Deletes the item with this id, 1 to 64 characters."""
     @_builtins.property
     def upsert(self) -> Global___Item:
-        """Creates the item, or replaces the one with the same id."""
+        """Creates the item, or replaces the one with the same id, if it still has the etag where one is given. An item without
+        an id gets a new one. The sku of an item cannot be replaced; its times are the server's.
+        """
 
     def __init__(
         self,
@@ -318,10 +546,13 @@ class ItemSyncResponse(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     SUCCESS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The item's id."""
     success: _builtins.bool
     """Whether it was done."""
+    index: _builtins.int
+    """The place of the action in the stream of requests, from 0."""
     @_builtins.property
     def error(self) -> _errors_pb2.ErrorDetail:
         """Why it was not."""
@@ -332,10 +563,11 @@ class ItemSyncResponse(_message.Message):
         id: _builtins.str = ...,
         success: _builtins.bool = ...,
         error: _errors_pb2.ErrorDetail | None = ...,
+        index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "success", b"success"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "index", b"index", "success", b"success"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

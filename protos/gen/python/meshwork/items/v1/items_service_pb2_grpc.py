@@ -61,6 +61,16 @@ class ItemServiceStub:
                 request_serializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.ListItemsRequest.SerializeToString,
                 response_deserializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.Item.FromString,
                 _registered_method=True)
+        self.SearchItems = channel.unary_unary(
+                '/meshwork.items.v1.ItemService/SearchItems',
+                request_serializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.SearchItemsRequest.SerializeToString,
+                response_deserializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.SearchItemsResponse.FromString,
+                _registered_method=True)
+        self.WatchItems = channel.unary_stream(
+                '/meshwork.items.v1.ItemService/WatchItems',
+                request_serializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.WatchItemsRequest.SerializeToString,
+                response_deserializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.WatchItemsResponse.FromString,
+                _registered_method=True)
         self.BatchCreateItems = channel.stream_unary(
                 '/meshwork.items.v1.ItemService/BatchCreateItems',
                 request_serializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.CreateItemRequest.SerializeToString,
@@ -87,9 +97,11 @@ class ItemServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateItem(self, request, context):
-        """Creates an item and returns it with its id and times.
+        """Creates an item and returns it with its id and times. Repeated with the same `request_id`, it returns the item as the
+        first call created it, and creates nothing.
 
-        Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another item has the sku.
+        Errors: INVALID_ARGUMENT naming every bad field, `request_id` among them when another request had it; ALREADY_EXISTS
+        when another item has the sku.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,7 +110,8 @@ class ItemServiceServicer:
     def UpdateItem(self, request, context):
         """Changes the fields that are present in the request, and no others, and returns the item as it then is.
 
-        Errors: NOT_FOUND when there is no such item; INVALID_ARGUMENT naming every bad field.
+        Errors: NOT_FOUND when there is no such item; ABORTED when it has another etag than the one given; INVALID_ARGUMENT
+        naming every bad field.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,34 +120,59 @@ class ItemServiceServicer:
     def DeleteItem(self, request, context):
         """Deletes an item.
 
-        Errors: NOT_FOUND when there is no such item; INVALID_ARGUMENT when the id is empty or too long.
+        Errors: NOT_FOUND when there is no such item; ABORTED when it has another etag than the one given; INVALID_ARGUMENT
+        when the id is empty or too long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListItems(self, request, context):
-        """Streams items, at most `page_size` of them, starting at `page_token`.
+        """Streams items, at most `page_size` of them, starting at `page_token`. When there are more, the trailer
+        `next-page-token` says where to go on. An item that is there from beginning to end and whose place in the order does
+        not change is sent exactly once; of the others each is sent as it was at some moment of the call, or not at all.
 
-        Errors: INVALID_ARGUMENT when the token or the filter does not parse.
+        Errors: INVALID_ARGUMENT when the filter or the order does not parse, or when the token is none of this list's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchItems(self, request, context):
+        """Returns a page of items (AIP-158): the unary form of ListItems, and what REST has.
+
+        Errors: INVALID_ARGUMENT when the filter or the order does not parse, or when the token is none of this search's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchItems(self, request, context):
+        """Streams what happens to items from `resume_token` on, each change once, those of one item in their order; and every
+        few seconds without a change a heartbeat. Ends only when the caller's time is over: then resume.
+
+        Errors: INVALID_ARGUMENT when the token is no resume token; OUT_OF_RANGE when the changes after it are no longer
+        kept: read all items anew, then watch from a token of that time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchCreateItems(self, request_iterator, context):
-        """Creates every valid item of the stream and reports the others, by their place in it.
+        """Creates every valid item of the stream and reports the others, by their place in it. Items are created some hundred
+        at a time: a call that fails midway may have created the first of them, so give each a `request_id` and repeat.
 
-        Errors: RESOURCE_EXHAUSTED when the stream is longer than the server takes.
+        Errors: INVALID_ARGUMENT naming the first item beyond the most that the server takes; those before it are created.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SyncItems(self, request_iterator, context):
-        """Applies upserts and deletions in the order they come and answers each, in that order.
+        """Applies upserts and deletions in the order they come and answers each, in that order, while more come.
 
-        Errors: an action that fails is answered with `success` false and does not end the stream.
+        Errors: an action that is refused is answered with `success` false and does not end the stream; UNAVAILABLE when the
+        database is gone: what was not answered may or may not be done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,6 +205,16 @@ def add_ItemServiceServicer_to_server(servicer, server):
                     servicer.ListItems,
                     request_deserializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.ListItemsRequest.FromString,
                     response_serializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.Item.SerializeToString,
+            ),
+            'SearchItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchItems,
+                    request_deserializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.SearchItemsRequest.FromString,
+                    response_serializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.SearchItemsResponse.SerializeToString,
+            ),
+            'WatchItems': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchItems,
+                    request_deserializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.WatchItemsRequest.FromString,
+                    response_serializer=meshwork_dot_items_dot_v1_dot_items__service__pb2.WatchItemsResponse.SerializeToString,
             ),
             'BatchCreateItems': grpc.stream_unary_rpc_method_handler(
                     servicer.BatchCreateItems,
@@ -315,6 +363,60 @@ class ItemService:
             '/meshwork.items.v1.ItemService/ListItems',
             meshwork_dot_items_dot_v1_dot_items__service__pb2.ListItemsRequest.SerializeToString,
             meshwork_dot_items_dot_v1_dot_items__service__pb2.Item.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.items.v1.ItemService/SearchItems',
+            meshwork_dot_items_dot_v1_dot_items__service__pb2.SearchItemsRequest.SerializeToString,
+            meshwork_dot_items_dot_v1_dot_items__service__pb2.SearchItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/meshwork.items.v1.ItemService/WatchItems',
+            meshwork_dot_items_dot_v1_dot_items__service__pb2.WatchItemsRequest.SerializeToString,
+            meshwork_dot_items_dot_v1_dot_items__service__pb2.WatchItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

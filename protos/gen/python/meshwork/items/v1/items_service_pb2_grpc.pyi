@@ -40,34 +40,54 @@ class ItemServiceStub:
     Errors: NOT_FOUND when there is no such item; INVALID_ARGUMENT when the id is empty or too long.
     """
     CreateItem: _grpc.UnaryUnaryMultiCallable[_items_service_pb2.CreateItemRequest, _items_service_pb2.Item]
-    """Creates an item and returns it with its id and times.
+    """Creates an item and returns it with its id and times. Repeated with the same `request_id`, it returns the item as the
+    first call created it, and creates nothing.
 
-    Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another item has the sku.
+    Errors: INVALID_ARGUMENT naming every bad field, `request_id` among them when another request had it; ALREADY_EXISTS
+    when another item has the sku.
     """
     UpdateItem: _grpc.UnaryUnaryMultiCallable[_items_service_pb2.UpdateItemRequest, _items_service_pb2.Item]
     """Changes the fields that are present in the request, and no others, and returns the item as it then is.
 
-    Errors: NOT_FOUND when there is no such item; INVALID_ARGUMENT naming every bad field.
+    Errors: NOT_FOUND when there is no such item; ABORTED when it has another etag than the one given; INVALID_ARGUMENT
+    naming every bad field.
     """
     DeleteItem: _grpc.UnaryUnaryMultiCallable[_items_service_pb2.DeleteItemRequest, _empty_pb2.Empty]
     """Deletes an item.
 
-    Errors: NOT_FOUND when there is no such item; INVALID_ARGUMENT when the id is empty or too long.
+    Errors: NOT_FOUND when there is no such item; ABORTED when it has another etag than the one given; INVALID_ARGUMENT
+    when the id is empty or too long.
     """
     ListItems: _grpc.UnaryStreamMultiCallable[_items_service_pb2.ListItemsRequest, _items_service_pb2.Item]
-    """Streams items, at most `page_size` of them, starting at `page_token`.
+    """Streams items, at most `page_size` of them, starting at `page_token`. When there are more, the trailer
+    `next-page-token` says where to go on. An item that is there from beginning to end and whose place in the order does
+    not change is sent exactly once; of the others each is sent as it was at some moment of the call, or not at all.
 
-    Errors: INVALID_ARGUMENT when the token or the filter does not parse.
+    Errors: INVALID_ARGUMENT when the filter or the order does not parse, or when the token is none of this list's.
+    """
+    SearchItems: _grpc.UnaryUnaryMultiCallable[_items_service_pb2.SearchItemsRequest, _items_service_pb2.SearchItemsResponse]
+    """Returns a page of items (AIP-158): the unary form of ListItems, and what REST has.
+
+    Errors: INVALID_ARGUMENT when the filter or the order does not parse, or when the token is none of this search's.
+    """
+    WatchItems: _grpc.UnaryStreamMultiCallable[_items_service_pb2.WatchItemsRequest, _items_service_pb2.WatchItemsResponse]
+    """Streams what happens to items from `resume_token` on, each change once, those of one item in their order; and every
+    few seconds without a change a heartbeat. Ends only when the caller's time is over: then resume.
+
+    Errors: INVALID_ARGUMENT when the token is no resume token; OUT_OF_RANGE when the changes after it are no longer
+    kept: read all items anew, then watch from a token of that time.
     """
     BatchCreateItems: _grpc.StreamUnaryMultiCallable[_items_service_pb2.CreateItemRequest, _items_service_pb2.BatchCreateResponse]
-    """Creates every valid item of the stream and reports the others, by their place in it.
+    """Creates every valid item of the stream and reports the others, by their place in it. Items are created some hundred
+    at a time: a call that fails midway may have created the first of them, so give each a `request_id` and repeat.
 
-    Errors: RESOURCE_EXHAUSTED when the stream is longer than the server takes.
+    Errors: INVALID_ARGUMENT naming the first item beyond the most that the server takes; those before it are created.
     """
     SyncItems: _grpc.StreamStreamMultiCallable[_items_service_pb2.ItemSyncRequest, _items_service_pb2.ItemSyncResponse]
-    """Applies upserts and deletions in the order they come and answers each, in that order.
+    """Applies upserts and deletions in the order they come and answers each, in that order, while more come.
 
-    Errors: an action that fails is answered with `success` false and does not end the stream.
+    Errors: an action that is refused is answered with `success` false and does not end the stream; UNAVAILABLE when the
+    database is gone: what was not answered may or may not be done.
     """
 
 @_typing.type_check_only
@@ -81,34 +101,54 @@ class ItemServiceAsyncStub(ItemServiceStub):
     Errors: NOT_FOUND when there is no such item; INVALID_ARGUMENT when the id is empty or too long.
     """
     CreateItem: _aio.UnaryUnaryMultiCallable[_items_service_pb2.CreateItemRequest, _items_service_pb2.Item]  # type: ignore[assignment]
-    """Creates an item and returns it with its id and times.
+    """Creates an item and returns it with its id and times. Repeated with the same `request_id`, it returns the item as the
+    first call created it, and creates nothing.
 
-    Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another item has the sku.
+    Errors: INVALID_ARGUMENT naming every bad field, `request_id` among them when another request had it; ALREADY_EXISTS
+    when another item has the sku.
     """
     UpdateItem: _aio.UnaryUnaryMultiCallable[_items_service_pb2.UpdateItemRequest, _items_service_pb2.Item]  # type: ignore[assignment]
     """Changes the fields that are present in the request, and no others, and returns the item as it then is.
 
-    Errors: NOT_FOUND when there is no such item; INVALID_ARGUMENT naming every bad field.
+    Errors: NOT_FOUND when there is no such item; ABORTED when it has another etag than the one given; INVALID_ARGUMENT
+    naming every bad field.
     """
     DeleteItem: _aio.UnaryUnaryMultiCallable[_items_service_pb2.DeleteItemRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes an item.
 
-    Errors: NOT_FOUND when there is no such item; INVALID_ARGUMENT when the id is empty or too long.
+    Errors: NOT_FOUND when there is no such item; ABORTED when it has another etag than the one given; INVALID_ARGUMENT
+    when the id is empty or too long.
     """
     ListItems: _aio.UnaryStreamMultiCallable[_items_service_pb2.ListItemsRequest, _items_service_pb2.Item]  # type: ignore[assignment]
-    """Streams items, at most `page_size` of them, starting at `page_token`.
+    """Streams items, at most `page_size` of them, starting at `page_token`. When there are more, the trailer
+    `next-page-token` says where to go on. An item that is there from beginning to end and whose place in the order does
+    not change is sent exactly once; of the others each is sent as it was at some moment of the call, or not at all.
 
-    Errors: INVALID_ARGUMENT when the token or the filter does not parse.
+    Errors: INVALID_ARGUMENT when the filter or the order does not parse, or when the token is none of this list's.
+    """
+    SearchItems: _aio.UnaryUnaryMultiCallable[_items_service_pb2.SearchItemsRequest, _items_service_pb2.SearchItemsResponse]  # type: ignore[assignment]
+    """Returns a page of items (AIP-158): the unary form of ListItems, and what REST has.
+
+    Errors: INVALID_ARGUMENT when the filter or the order does not parse, or when the token is none of this search's.
+    """
+    WatchItems: _aio.UnaryStreamMultiCallable[_items_service_pb2.WatchItemsRequest, _items_service_pb2.WatchItemsResponse]  # type: ignore[assignment]
+    """Streams what happens to items from `resume_token` on, each change once, those of one item in their order; and every
+    few seconds without a change a heartbeat. Ends only when the caller's time is over: then resume.
+
+    Errors: INVALID_ARGUMENT when the token is no resume token; OUT_OF_RANGE when the changes after it are no longer
+    kept: read all items anew, then watch from a token of that time.
     """
     BatchCreateItems: _aio.StreamUnaryMultiCallable[_items_service_pb2.CreateItemRequest, _items_service_pb2.BatchCreateResponse]  # type: ignore[assignment]
-    """Creates every valid item of the stream and reports the others, by their place in it.
+    """Creates every valid item of the stream and reports the others, by their place in it. Items are created some hundred
+    at a time: a call that fails midway may have created the first of them, so give each a `request_id` and repeat.
 
-    Errors: RESOURCE_EXHAUSTED when the stream is longer than the server takes.
+    Errors: INVALID_ARGUMENT naming the first item beyond the most that the server takes; those before it are created.
     """
     SyncItems: _aio.StreamStreamMultiCallable[_items_service_pb2.ItemSyncRequest, _items_service_pb2.ItemSyncResponse]  # type: ignore[assignment]
-    """Applies upserts and deletions in the order they come and answers each, in that order.
+    """Applies upserts and deletions in the order they come and answers each, in that order, while more come.
 
-    Errors: an action that fails is answered with `success` false and does not end the stream.
+    Errors: an action that is refused is answered with `success` false and does not end the stream; UNAVAILABLE when the
+    database is gone: what was not answered may or may not be done.
     """
 
 class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -131,9 +171,11 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _items_service_pb2.CreateItemRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_items_service_pb2.Item, _abc.Awaitable[_items_service_pb2.Item]]:
-        """Creates an item and returns it with its id and times.
+        """Creates an item and returns it with its id and times. Repeated with the same `request_id`, it returns the item as the
+        first call created it, and creates nothing.
 
-        Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another item has the sku.
+        Errors: INVALID_ARGUMENT naming every bad field, `request_id` among them when another request had it; ALREADY_EXISTS
+        when another item has the sku.
         """
 
     @_abc_1.abstractmethod
@@ -144,7 +186,8 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_items_service_pb2.Item, _abc.Awaitable[_items_service_pb2.Item]]:
         """Changes the fields that are present in the request, and no others, and returns the item as it then is.
 
-        Errors: NOT_FOUND when there is no such item; INVALID_ARGUMENT naming every bad field.
+        Errors: NOT_FOUND when there is no such item; ABORTED when it has another etag than the one given; INVALID_ARGUMENT
+        naming every bad field.
         """
 
     @_abc_1.abstractmethod
@@ -155,7 +198,8 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Deletes an item.
 
-        Errors: NOT_FOUND when there is no such item; INVALID_ARGUMENT when the id is empty or too long.
+        Errors: NOT_FOUND when there is no such item; ABORTED when it has another etag than the one given; INVALID_ARGUMENT
+        when the id is empty or too long.
         """
 
     @_abc_1.abstractmethod
@@ -164,9 +208,35 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _items_service_pb2.ListItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_items_service_pb2.Item], _abc.AsyncIterator[_items_service_pb2.Item]]:
-        """Streams items, at most `page_size` of them, starting at `page_token`.
+        """Streams items, at most `page_size` of them, starting at `page_token`. When there are more, the trailer
+        `next-page-token` says where to go on. An item that is there from beginning to end and whose place in the order does
+        not change is sent exactly once; of the others each is sent as it was at some moment of the call, or not at all.
 
-        Errors: INVALID_ARGUMENT when the token or the filter does not parse.
+        Errors: INVALID_ARGUMENT when the filter or the order does not parse, or when the token is none of this list's.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchItems(
+        self,
+        request: _items_service_pb2.SearchItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_items_service_pb2.SearchItemsResponse, _abc.Awaitable[_items_service_pb2.SearchItemsResponse]]:
+        """Returns a page of items (AIP-158): the unary form of ListItems, and what REST has.
+
+        Errors: INVALID_ARGUMENT when the filter or the order does not parse, or when the token is none of this search's.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchItems(
+        self,
+        request: _items_service_pb2.WatchItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_items_service_pb2.WatchItemsResponse], _abc.AsyncIterator[_items_service_pb2.WatchItemsResponse]]:
+        """Streams what happens to items from `resume_token` on, each change once, those of one item in their order; and every
+        few seconds without a change a heartbeat. Ends only when the caller's time is over: then resume.
+
+        Errors: INVALID_ARGUMENT when the token is no resume token; OUT_OF_RANGE when the changes after it are no longer
+        kept: read all items anew, then watch from a token of that time.
         """
 
     @_abc_1.abstractmethod
@@ -175,9 +245,10 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_items_service_pb2.CreateItemRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_items_service_pb2.BatchCreateResponse, _abc.Awaitable[_items_service_pb2.BatchCreateResponse]]:
-        """Creates every valid item of the stream and reports the others, by their place in it.
+        """Creates every valid item of the stream and reports the others, by their place in it. Items are created some hundred
+        at a time: a call that fails midway may have created the first of them, so give each a `request_id` and repeat.
 
-        Errors: RESOURCE_EXHAUSTED when the stream is longer than the server takes.
+        Errors: INVALID_ARGUMENT naming the first item beyond the most that the server takes; those before it are created.
         """
 
     @_abc_1.abstractmethod
@@ -186,9 +257,10 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_items_service_pb2.ItemSyncRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_items_service_pb2.ItemSyncResponse], _abc.AsyncIterator[_items_service_pb2.ItemSyncResponse]]:
-        """Applies upserts and deletions in the order they come and answers each, in that order.
+        """Applies upserts and deletions in the order they come and answers each, in that order, while more come.
 
-        Errors: an action that fails is answered with `success` false and does not end the stream.
+        Errors: an action that is refused is answered with `success` false and does not end the stream; UNAVAILABLE when the
+        database is gone: what was not answered may or may not be done.
         """
 
 def add_ItemServiceServicer_to_server(servicer: ItemServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
