@@ -147,8 +147,8 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 # What trips LIKE, GLOB and quoting, and what sorts differently in other collations.
-LETTERS = "aAbBäß%_*?[]^\\'\"-;:$. 🧑é"
-texts = st.text(LETTERS, max_size=6)
+LETTERS = "aAß🧑%_*?[]^\\'\""
+texts = st.text(LETTERS, max_size=3)
 watts = st.sampled_from([-(2**31), -1, 0, 1, 42, 2**31 - 1])
 prices = st.sampled_from([0.0, 0.1, 0.1 + 0.2, 9.5, 1e300, 5e-324])
 moments = st.sampled_from(
@@ -295,6 +295,25 @@ def test_a_filter_finds_what_it_says(database: Database, rows: list[Row], said: 
     assert database.ids(filter=said.words) == {row["id"] for row in rows if said.means(row)}
 
 
+@pytest.mark.parametrize(
+    "special", ["%", "_", "*", "?", "[", "]", "[a]", "[^a]", "\\", "'", '"', "%%", "\\%", "A", "ß"]
+)
+@pytest.mark.parametrize(
+    ("compare", "before", "after"), [("=", "*", ""), ("=", "", "*"), (":", "", ""), ("=", "a*", "")]
+)
+def test_a_character_with_a_meaning_to_the_database_is_itself(
+    database: Database, special: str, compare: str, before: str, after: str
+) -> None:
+    names = ["", "a", "ss", "aa", "b", special, f"a{special}", f"{special}a", f"a{special}a"]
+    row = {"note": "", "watts": 1, "price": 0.5, "is_lit": True, "made.at": datetime(2026, 1, 2, tzinfo=UTC)}
+    database.fill([row | {"id": str(number), "name": name} for number, name in enumerate(names)])
+    pieces = {"*": ["", special], "": [special, ""] if after else ["", special, ""], "a*": ["a", special]}[before]
+
+    found = database.ids(filter=f'name{compare}"{before}{quoted(special)[1:-1]}{after}"')
+
+    assert found == {str(number) for number, name in enumerate(names) if matches(name, pieces)}
+
+
 INJECTIONS = [
     "'; DROP TABLE lamps; --",
     '"; DROP TABLE lamps; --',
@@ -341,7 +360,22 @@ def test_no_text_gets_out_of_its_place(
 
 
 SORTED_BY = ["id", "name", "watts", "price", "is_lit", "made.at"]
-orders = st.lists(st.tuples(st.sampled_from(SORTED_BY), st.booleans()), max_size=4, unique_by=lambda part: part[0])
+few = st.lists(
+    st.fixed_dictionaries(
+        {
+            "name": st.sampled_from(["a", "A"]),
+            "watts": st.sampled_from([1, 2**31 - 1]),
+            "price": st.sampled_from([0.1, 0.1 + 0.2]),
+            "is_lit": st.booleans(),
+            "made.at": st.sampled_from([datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 2, 0, 0, 0, 1, UTC)]),
+            "note": st.just(""),
+        }
+    ),
+    min_size=2,
+    max_size=10,
+).flatmap(lambda rows: st.permutations([row | {"id": str(number)} for number, row in enumerate(rows)]))
+"""Rows that often stand alike."""
+orders = st.lists(st.tuples(st.sampled_from(SORTED_BY), st.booleans()), max_size=3, unique_by=lambda part: part[0])
 
 
 def in_order(rows: list[Row], order: list[tuple[str, bool]]) -> list[str]:
@@ -353,7 +387,7 @@ def in_order(rows: list[Row], order: list[tuple[str, bool]]) -> list[str]:
 
 
 @tried
-@given(rows=table, order=orders, sizes=st.lists(st.integers(1, 4), min_size=1), said=st.none() | filters)
+@given(rows=few | table, order=orders, sizes=st.lists(st.integers(1, 3), min_size=1), said=st.none() | filters)
 def test_pages_together_are_the_sorted_list(
     database: Database, rows: list[Row], order: list[tuple[str, bool]], sizes: list[int], said: Said | None
 ) -> None:
