@@ -18,7 +18,7 @@ from items.migrate import migrate
 from items.repository import ItemRepository
 from items.service import ItemService
 from items.sql import SqlItemRepository
-from items.table import ITEMS
+from items.table import CHANGES, ITEMS, REQUESTS
 from localmesh.parts.postgres import Postgres
 from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
 from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_server as add_to_server
@@ -91,7 +91,8 @@ async def engine(migrated_url: str, limits: Limits) -> AsyncIterator[AsyncEngine
     """The migrated database, without any item."""
     async with open_engine(migrated_url, limits) as engine:
         async with engine.begin() as connection:
-            await connection.execute(delete(ITEMS))
+            for table in (ITEMS, CHANGES, REQUESTS):
+                await connection.execute(delete(table))
         yield engine
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from grpc_common.errors import ValidationError
-from items.item import Item, ItemChange, NewItem, checked_id
+from items.item import Item, ItemChange, NewItem, checked_id, first_version
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -33,6 +33,7 @@ def test_a_new_item_becomes_one_that_is_on_sale() -> None:
         is_active=True,
         created_at=NOW,
         updated_at=NOW,
+        version=first_version(NOW),
     )
 
 

@@ -21,6 +21,7 @@ from items.engine import Limits, open_engine
 from items.item import ItemChange, NewItem
 from items.main import build
 from items.migrate import migrate
+from items.repository import Addition
 from items.settings import ItemsSettings
 from items.sql import SqlItemRepository
 from items.table import ITEMS
@@ -95,7 +96,7 @@ async def test_a_statement_that_the_server_ends_is_unavailable(server: Postgres,
         await migrate(url)
         async with open_engine(url, limits) as engine, open_engine(url, limits) as other:
             item = NewItem(name="Lamp", description="", sku="L-1", quantity=0, price=0).become("1", NOW)
-            await SqlItemRepository(engine).add(item)
+            await SqlItemRepository(engine).add(Addition(item))
             async with other.begin() as holder, other.connect() as watcher:
                 await holder.execute(ITEMS.update().values(name="held"))
                 waiting = asyncio.ensure_future(SqlItemRepository(engine).update(ItemChange(id="1", name="Other"), NOW))

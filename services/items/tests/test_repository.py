@@ -15,7 +15,7 @@ from grpc_common.errors import ConflictError, DatabaseError, ExternalServiceErro
 from items.engine import Limits, open_engine
 from items.identity import new_id
 from items.item import Item, ItemChange, NewItem
-from items.repository import ItemRepository
+from items.repository import Addition, ItemRepository
 from items.sql import SqlItemRepository
 from items.table import ITEMS
 
@@ -36,7 +36,7 @@ async def rows(engine: AsyncEngine) -> int:
 async def test_what_is_added_is_there(repository: ItemRepository) -> None:
     item = an_item()
 
-    await repository.add(item)
+    await repository.add(Addition(item))
 
     assert await repository.get(item.id) == item
 
@@ -59,7 +59,7 @@ async def test_what_is_added_is_there(repository: ItemRepository) -> None:
 async def test_every_value_comes_back_as_it_was(repository: ItemRepository, changes: dict[str, Any]) -> None:
     item = an_item(**changes)
 
-    await repository.add(item)
+    await repository.add(Addition(item))
 
     assert await repository.get(item.id) == item
 
@@ -70,7 +70,7 @@ async def test_every_value_comes_back_as_it_was(repository: ItemRepository, chan
         lambda repository: repository.get("nobody"),
         lambda repository: repository.update(ItemChange(id="nobody", name="Lamp"), NOW),
         lambda repository: repository.update(ItemChange(id="nobody"), NOW),
-        lambda repository: repository.delete("nobody"),
+        lambda repository: repository.delete("nobody", NOW),
     ],
     ids=["get", "update", "update nothing", "delete"],
 )
@@ -87,10 +87,10 @@ async def test_a_taken_key_is_a_conflict_and_nothing_is_written(
 ) -> None:
     first = an_item()
     second = replace(an_item(sku="L-2", name="Other"), **{field: getattr(first, field)})
-    await repository.add(first)
+    await repository.add(Addition(first))
 
     with pytest.raises(ConflictError, match=f"another item has this {field}") as conflict:
-        await repository.add(second)
+        await repository.add(Addition(second))
 
     assert conflict.value.field == field
     assert await rows(engine) == 1
@@ -100,39 +100,39 @@ async def test_a_taken_key_is_a_conflict_and_nothing_is_written(
 async def test_of_many_who_take_one_sku_at_once_one_wins(repository: ItemRepository, engine: AsyncEngine) -> None:
     items = [an_item(name=f"Lamp {number}") for number in range(20)]
 
-    outcomes = await asyncio.gather(*(repository.add(item) for item in items), return_exceptions=True)
+    outcomes = await asyncio.gather(*(repository.add(Addition(item)) for item in items), return_exceptions=True)
 
-    assert sum(outcome is None for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, Item) for outcome in outcomes) == 1
     assert sum(isinstance(outcome, ConflictError) for outcome in outcomes) == 19
     assert await rows(engine) == 1
 
 
 async def test_skus_differ_by_case(repository: ItemRepository) -> None:
-    await repository.add(an_item(sku="a"))
-    await repository.add(an_item(sku="A"))
+    await repository.add(Addition(an_item(sku="a")))
+    await repository.add(Addition(an_item(sku="A")))
 
 
 async def test_a_change_writes_the_fields_it_names_and_no_others(repository: ItemRepository) -> None:
     item = an_item()
-    await repository.add(item)
+    await repository.add(Addition(item))
 
     changed = await repository.update(ItemChange(id=item.id, description="", quantity=0), NOW + SECOND)
 
-    assert changed == replace(item, description="", quantity=0, updated_at=NOW + SECOND)
+    assert changed == replace(item, description="", quantity=0, updated_at=NOW + SECOND, version=item.version + 1)
     assert await repository.get(item.id) == changed
 
 
 async def test_a_change_of_nothing_leaves_the_item_as_it_is(repository: ItemRepository) -> None:
     item = an_item()
-    await repository.add(item)
+    await repository.add(Addition(item))
 
     assert await repository.update(ItemChange(id=item.id), NOW + SECOND) == item
 
 
 async def test_a_change_leaves_other_items_alone(repository: ItemRepository) -> None:
     item, other = an_item(), an_item(sku="L-2")
-    await repository.add(item)
-    await repository.add(other)
+    await repository.add(Addition(item))
+    await repository.add(Addition(other))
 
     await repository.update(ItemChange(id=item.id, name="Other"), NOW + SECOND)
 
@@ -141,7 +141,7 @@ async def test_a_change_leaves_other_items_alone(repository: ItemRepository) -> 
 
 async def test_the_time_of_change_never_goes_back(repository: ItemRepository) -> None:
     item = an_item()
-    await repository.add(item)
+    await repository.add(Addition(item))
 
     changed = await repository.update(ItemChange(id=item.id, name="Other"), NOW - SECOND)
 
@@ -150,7 +150,7 @@ async def test_the_time_of_change_never_goes_back(repository: ItemRepository) ->
 
 async def test_changes_of_different_fields_at_once_are_all_kept(repository: ItemRepository) -> None:
     item = an_item()
-    await repository.add(item)
+    await repository.add(Addition(item))
     for round_ in range(20):
         changes = [
             ItemChange(id=item.id, name=f"name {round_}"),
@@ -167,22 +167,22 @@ async def test_changes_of_different_fields_at_once_are_all_kept(repository: Item
 
 async def test_a_deleted_item_is_gone_and_its_sku_is_free(repository: ItemRepository) -> None:
     item = an_item()
-    await repository.add(item)
+    await repository.add(Addition(item))
 
-    await repository.delete(item.id)
+    await repository.delete(item.id, NOW)
 
     with pytest.raises(NotFoundError):
         await repository.get(item.id)
     with pytest.raises(NotFoundError):
-        await repository.delete(item.id)
-    await repository.add(an_item())
+        await repository.delete(item.id, NOW)
+    await repository.add(Addition(an_item()))
 
 
 async def test_of_many_who_delete_at_once_one_succeeds(repository: ItemRepository) -> None:
     item = an_item()
-    await repository.add(item)
+    await repository.add(Addition(item))
 
-    outcomes = await asyncio.gather(*(repository.delete(item.id) for _ in range(10)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(repository.delete(item.id, NOW) for _ in range(10)), return_exceptions=True)
 
     assert sum(outcome is None for outcome in outcomes) == 1
     assert sum(isinstance(outcome, NotFoundError) for outcome in outcomes) == 9
@@ -190,7 +190,7 @@ async def test_of_many_who_delete_at_once_one_succeeds(repository: ItemRepositor
 
 async def test_a_time_without_a_zone_is_refused(repository: ItemRepository, engine: AsyncEngine) -> None:
     with pytest.raises(DatabaseError):
-        await repository.add(an_item(created_at=datetime(2026, 1, 1)))  # noqa: DTZ001
+        await repository.add(Addition(an_item(created_at=datetime(2026, 1, 1))))  # noqa: DTZ001
 
     assert await rows(engine) == 0
 
@@ -200,7 +200,7 @@ async def test_the_schema_refuses_what_got_past_the_rules_and_the_error_tells_no
     repository: ItemRepository, engine: AsyncEngine, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(DatabaseError) as refused:
-        await repository.add(an_item(name="a secret", **changes))
+        await repository.add(Addition(an_item(name="a secret", **changes)))
 
     assert refused.value.message == "the database failed"
     assert "a secret" not in str(refused.value.__cause__).split("DETAIL", maxsplit=1)[0]
@@ -218,7 +218,7 @@ async def test_a_statement_that_waits_too_long_is_unavailable(
     migrated_url: str, repository: ItemRepository, limits: Limits
 ) -> None:
     item = an_item()
-    await repository.add(item)
+    await repository.add(Addition(item))
     impatient = replace(limits, statement_timeout=0.1)
     async with open_engine(migrated_url, limits) as engine, engine.begin() as holder:
         await holder.execute(ITEMS.update().where(ITEMS.c.id == item.id).values(name="held"))
@@ -233,9 +233,9 @@ async def test_a_call_that_is_given_up_returns_its_connection(migrated_url: str,
     async with open_engine(migrated_url, replace(limits, connections=1)) as engine:
         repository = SqlItemRepository(engine)
         for _ in range(20):
-            call = asyncio.ensure_future(repository.add(an_item(sku=new_id())))
+            call = asyncio.ensure_future(repository.add(Addition(an_item(sku=new_id()))))
             await asyncio.sleep(0.001)
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
 
-        await repository.add(an_item(sku=new_id()))
+        await repository.add(Addition(an_item(sku=new_id())))

@@ -185,6 +185,8 @@ class TestUpdateItem:
 
         item.name = "Lantern"
         item.updated_at.FromDatetime(clock.now)
+        assert changed.etag != item.etag
+        item.etag = changed.etag
         assert changed == item
         assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
 

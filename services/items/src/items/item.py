@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from grpc_common.errors import FieldViolation, ValidationError
@@ -34,6 +34,8 @@ class Item:
     is_active: bool
     created_at: datetime
     updated_at: datetime
+    version: int
+    """Another one after every change, never one that an item of this id had before; greater than all of those."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,9 @@ class NewItem:
 
     def become(self, item_id: str, now: datetime) -> Item:
         """Returns the item: on sale, created and last changed `now`."""
-        return Item(id=item_id, **asdict(self), is_active=True, created_at=now, updated_at=now)
+        return Item(
+            id=item_id, **asdict(self), is_active=True, created_at=now, updated_at=now, version=first_version(now)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,8 @@ class ItemChange:
     description: str | None = None
     quantity: int | None = None
     price: float | None = None
+    etag: str = ""
+    """What the item must have; empty: any."""
 
     def __post_init__(self) -> None:
         _refuse_bad({"id": self.id, **self.values})
@@ -78,7 +84,50 @@ class ItemChange:
     @property
     def values(self) -> dict[str, Any]:
         """The fields that change, by name."""
-        return {field: value for field, value in asdict(self).items() if field != "id" and value is not None}
+        fields = {"name": self.name, "description": self.description, "quantity": self.quantity, "price": self.price}
+        return {field: value for field, value in fields.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeItem:
+    """All that somebody may say of an item, to be created or replaced. It cannot be made of bad values.
+
+    Raises:
+        ValidationError: naming every bad field.
+    """
+
+    id: str
+    name: str
+    description: str
+    sku: str
+    quantity: int
+    price: float
+    is_active: bool
+    etag: str = ""
+    """What the item must have; empty: any, or no such item at all."""
+
+    def __post_init__(self) -> None:
+        _refuse_bad({"id": self.id, **self.values, "sku": self.sku})
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The fields that may be replaced, by name."""
+        texts = {"name": self.name, "description": self.description}
+        return {**texts, "quantity": self.quantity, "price": self.price, "is_active": self.is_active}
+
+    def become(self, now: datetime) -> Item:
+        """Returns the item, created and last changed `now`."""
+        return Item(id=self.id, sku=self.sku, **self.values, created_at=now, updated_at=now, version=first_version(now))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def first_version(now: datetime) -> int:
+    """Returns the version of an item created `now`: the microsecond. An item with the id of a deleted one then has a
+    greater version than that had, unless it changed every microsecond or the clock went back.
+    """
+    return (now - _EPOCH) // timedelta(microseconds=1)
 
 
 def checked_id(value: str) -> str:

@@ -1,12 +1,16 @@
 """Items between the domain and the wire."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from grpc_common.errors import ValidationError
 from grpc_common.mappers import ProtobufMapper
-from items.item import Item, ItemChange, NewItem
+from items.change import Change, ChangeKind
+from items.etag import etag_of, version_of
+from items.item import Item, ItemChange, NewItem, WholeItem
 from meshwork.items.v1 import items_service_pb2 as pb
 
 
@@ -25,11 +29,12 @@ class ItemMapper(ProtobufMapper[Item, pb.Item]):
             is_active=entity.is_active,
             created_at=_timestamp(entity.created_at),
             updated_at=_timestamp(entity.updated_at),
+            etag=etag_of(entity.version),
         )
 
     def from_proto(self, proto: pb.Item) -> Item:
-        """Returns the item; a time beyond the years 1 to 9999 raises ValidationError. What is finer than a microsecond
-        is cut off.
+        """Returns the item; a time beyond the years 1 to 9999 or an etag of no item raises ValidationError. What is
+        finer than a microsecond is cut off.
         """
         return Item(
             id=proto.id,
@@ -41,6 +46,7 @@ class ItemMapper(ProtobufMapper[Item, pb.Item]):
             is_active=proto.is_active,
             created_at=_time("created_at", proto.created_at),
             updated_at=_time("updated_at", proto.updated_at),
+            version=_version(proto.etag),
         )
 
     def new_item(self, request: pb.CreateItemRequest) -> NewItem:
@@ -61,7 +67,34 @@ class ItemMapper(ProtobufMapper[Item, pb.Item]):
             description=request.description if request.HasField("description") else None,
             quantity=request.quantity if request.HasField("quantity") else None,
             price=request.price if request.HasField("price") else None,
+            etag=request.etag,
         )
+
+    def whole_item(self, message: pb.Item, new_id: Callable[[], str]) -> WholeItem:
+        """Returns what the message says of an item, which gets a new id when it has none; what is the server's to say
+        is left out. Raises ValidationError naming every bad field.
+        """
+        return WholeItem(
+            id=message.id or new_id(),
+            name=message.name,
+            description=message.description,
+            sku=message.sku,
+            quantity=message.quantity,
+            price=message.price,
+            is_active=message.is_active,
+            etag=message.etag,
+        )
+
+    def change_to_proto(self, change: Change) -> pb.ItemChange:
+        """Returns the message that says what happened."""
+        return pb.ItemChange(kind=_KINDS[change.kind], item=self.to_proto(change.item), at=_timestamp(change.at))
+
+
+_KINDS: Final = {
+    ChangeKind.CREATED: pb.ITEM_CHANGE_KIND_CREATED,
+    ChangeKind.UPDATED: pb.ITEM_CHANGE_KIND_UPDATED,
+    ChangeKind.DELETED: pb.ITEM_CHANGE_KIND_DELETED,
+}
 
 
 def _timestamp(time: datetime) -> Timestamp:
@@ -75,3 +108,10 @@ def _time(field: str, timestamp: Timestamp) -> datetime:
         return timestamp.ToDatetime(UTC)
     except (ValueError, OverflowError) as error:
         raise ValidationError("must be a time of the years 1 to 9999", field=field) from error
+
+
+def _version(etag: str) -> int:
+    version = version_of(etag) if etag else 0
+    if version is None:
+        raise ValidationError("is not the etag of an item", field="etag")
+    return version

@@ -1,22 +1,33 @@
 """Keeps items in PostgreSQL or SQLite."""
 
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
+from typing import Any, Final, Never
 
-from sqlalchemy import case, delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import bindparam, case, delete, false, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from grpc_common.errors import NotFoundError
+from grpc_common.errors import AbortedError, AppException, ConflictError, NotFoundError, ValidationError
+from items.additions import add_all
+from items.change import Change, ChangeKind
+from items.changes import record
 from items.driver_errors import translated_errors
-from items.item import Item, ItemChange
-from items.table import ITEMS
+from items.etag import matches, version_of
+from items.item import Item, ItemChange, WholeItem
+from items.repository import Addition
+from items.table import ITEMS, item_of, row_of
 
 
 class SqlItemRepository:
-    """An ItemRepository on the items table; both databases run the same statements."""
+    """An ItemRepository on the items table; both databases run the same statements. `changed` is called when a change
+    is committed.
+    """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, changed: Callable[[], None] = lambda: None) -> None:
         self._engine = engine
+        self._changed = changed
         # A read is one statement: it needs no BEGIN and ROLLBACK, which are round trips.
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -24,39 +35,116 @@ class SqlItemRepository:
         """Returns the item, or raises NotFoundError."""
         with translated_errors():
             async with self._reading.connect() as connection:
-                found = await connection.execute(select(ITEMS).where(ITEMS.c.id == item_id))
-                row = found.mappings().one_or_none()
+                row = (await connection.execute(_GET, {"item_id": item_id})).one_or_none()
         if row is None:
             raise _unknown(item_id)
-        return Item(**row)
+        return item_of(row)
 
-    async def add(self, item: Item) -> None:
-        """Inserts the item, or raises ConflictError."""
-        with translated_errors():
-            async with self._engine.begin() as connection:
-                await connection.execute(insert(ITEMS).values(asdict(item)))
+    async def add(self, addition: Addition) -> Item:
+        """Inserts the item, unless its mark is known."""
+        (outcome,) = await self.add_many([addition])
+        if isinstance(outcome, AppException):
+            raise outcome
+        return outcome
+
+    async def add_many(self, additions: Sequence[Addition]) -> Sequence[Item | AppException]:
+        """Inserts the items with a few statements."""
+        if not additions:
+            return []
+        async with self._writing() as connection:
+            return await add_all(connection, additions)
 
     async def update(self, change: ItemChange, now: datetime) -> Item:
         """Writes the changed fields in one statement, so that changes of other fields at the same time are kept."""
         if not change.values:
-            return await self.get(change.id)
+            item = await self.get(change.id)
+            return item if matches(change.etag, item.version) else _stale(change.id)
         later = case((ITEMS.c.updated_at > now, ITEMS.c.updated_at), else_=now)
-        statement = update(ITEMS).where(ITEMS.c.id == change.id).values(**change.values, updated_at=later)
-        with translated_errors():
-            async with self._engine.begin() as connection:
-                written = await connection.execute(statement.returning(*ITEMS.c))
-                row = written.mappings().one_or_none()
-        if row is None:
-            raise _unknown(change.id)
-        return Item(**row)
+        values = {**change.values, "updated_at": later, "version": ITEMS.c.version + 1}
+        async with self._writing() as connection:
+            statement = update(ITEMS).where(*_is(change.id, change.etag)).values(**values).returning(*ITEMS.c)
+            row = (await connection.execute(statement)).one_or_none()
+            if row is None:
+                await _refuse(connection, change.id, change.etag)
+            item = item_of(row)
+            await record(connection, [Change(ChangeKind.UPDATED, item, now)])
+            return item
 
-    async def delete(self, item_id: str) -> None:
-        """Deletes the item, or raises NotFoundError."""
+    async def put(self, wanted: WholeItem, now: datetime) -> Item:
+        """Looks for the item, locks it and writes what differs."""
+        try:
+            return await self._put(wanted, now)
+        except ConflictError as conflict:
+            if conflict.field != "id":
+                raise
+            return await self._put(wanted, now)  # somebody created it in between
+
+    async def delete(self, item_id: str, now: datetime, etag: str = "") -> None:
+        """Deletes the item in one statement."""
+        async with self._writing() as connection:
+            statement = delete(ITEMS).where(*_is(item_id, etag)).returning(*ITEMS.c)
+            row = (await connection.execute(statement)).one_or_none()
+            if row is None:
+                await _refuse(connection, item_id, etag)
+            await record(connection, [Change(ChangeKind.DELETED, item_of(row), now)])
+
+    async def _put(self, wanted: WholeItem, now: datetime) -> Item:
+        async with self._writing() as connection:
+            found = await connection.execute(select(ITEMS).where(ITEMS.c.id == wanted.id).with_for_update())
+            row = found.one_or_none()
+            if row is None:
+                return await _create(connection, wanted, now)
+            item = item_of(row)
+            if not matches(wanted.etag, item.version):
+                _stale(item.id)
+            if wanted.sku != item.sku:
+                raise ValidationError("of an item cannot be replaced", field="sku")
+            replaced = replace(item, **wanted.values)
+            if replaced == item:
+                return item
+            replaced = replace(replaced, updated_at=max(now, item.updated_at), version=item.version + 1)
+            await connection.execute(update(ITEMS).where(ITEMS.c.id == item.id).values(row_of(replaced)))
+            await record(connection, [Change(ChangeKind.UPDATED, replaced, now)])
+            return replaced
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
         with translated_errors():
             async with self._engine.begin() as connection:
-                deleted = await connection.execute(delete(ITEMS).where(ITEMS.c.id == item_id))
-        if not deleted.rowcount:
-            raise _unknown(item_id)
+                yield connection
+        self._changed()
+
+
+_GET: Final = select(ITEMS).where(ITEMS.c.id == bindparam("item_id"))
+
+
+async def _create(connection: AsyncConnection, wanted: WholeItem, now: datetime) -> Item:
+    if wanted.etag:
+        _stale(wanted.id)
+    item = wanted.become(now)
+    await connection.execute(insert(ITEMS).values(row_of(item)))
+    await record(connection, [Change(ChangeKind.CREATED, item, now)])
+    return item
+
+
+def _is(item_id: str, etag: str) -> Sequence[Any]:
+    conditions: list[Any] = [ITEMS.c.id == item_id]
+    if etag:
+        version = version_of(etag)
+        conditions.append(false() if version is None else ITEMS.c.version == version)
+    return conditions
+
+
+async def _refuse(connection: AsyncConnection, item_id: str, etag: str) -> Never:
+    """Says why there was no such item to write."""
+    there = (await connection.execute(select(ITEMS.c.id).where(ITEMS.c.id == item_id))).one_or_none()
+    if etag and there is not None:
+        _stale(item_id)
+    raise _unknown(item_id)
+
+
+def _stale(item_id: str) -> Never:
+    raise AbortedError(f"the item {item_id} changed since it had this etag: read it again", field="etag")
 
 
 def _unknown(item_id: str) -> NotFoundError:

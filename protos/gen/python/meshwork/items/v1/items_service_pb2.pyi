@@ -279,7 +279,7 @@ class ListItemsRequest(_message.Message):
     filter: _builtins.str
     """Which items, in the language of AIP-160. At most 2,000 characters."""
     order_by: _builtins.str
-    """In which order, as AIP-132 has it, such as `price desc, name`. At most 200 characters. Empty: in the order of ids, which
+    """In which order, as AIP-132 has it, such as `price desc, name`. At most 500 characters. Empty: in the order of ids, which
     is about the order of creation.
     """
     def __init__(
@@ -315,7 +315,7 @@ class SearchItemsRequest(_message.Message):
     filter: _builtins.str
     """Which items, in the language of AIP-160. At most 2,000 characters."""
     order_by: _builtins.str
-    """In which order, as AIP-132 has it, such as `price desc, name`. At most 200 characters. Empty: in the order of ids, which
+    """In which order, as AIP-132 has it, such as `price desc, name`. At most 500 characters. Empty: in the order of ids, which
     is about the order of creation.
     """
     def __init__(
