@@ -50,7 +50,7 @@ async def call(mesh, tmp_path):
         )
         clusters = [cluster("items", [tcp(inbound)], transport_socket=transport_socket)]
         config = tmp_path / "caller.json"
-        program.write(bootstrap("caller", admin, [listener("outbound", port, out)], clusters), config)
+        program.write(bootstrap("caller", admin, [listener("outbound", tcp(port), out)], clusters), config)
         unit = Unit(
             "caller", lambda: program.command("caller", config), lambda: probes.envoy_is_live(admin), tmp_path / "log"
         )

@@ -26,7 +26,7 @@ def mesh(tmp_path, capsys):
         (["up", "--prot", "1"], "unrecognized arguments: --prot 1"),
         (["up", "--port", "99999"], "'99999' is no port: 1 to 65535"),
         (["up", "--replicas", "items"], "'items' is not SERVICE=N with N from 1 to 9"),
-        (["up", "--replicas", "itms=2"], "there is no service itms to replicate; did you mean items?"),
+        (["up", "--replicas", "itms=2"], "there is no service itms; did you mean items?"),
         (["logs", "items"], "the mesh has not run yet"),
     ],
 )

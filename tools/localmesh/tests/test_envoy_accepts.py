@@ -21,10 +21,11 @@ def _accepts(config, path):
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_a_sidecar(described, make_workloads, tmp_path, replicas):
-    workload = make_workloads(items=replicas)[-1]
+    everyone = make_workloads(items=replicas)
+    workload = everyone[-1]
     install_self_signed(workload.identity)
     tls.write_secrets(workload.identity)
-    outcome = _accepts(sidecar(described, workload), tmp_path / "sidecar.json")
+    outcome = _accepts(sidecar(described, workload, everyone, 4317), tmp_path / "sidecar.json")
     assert outcome.returncode == 0, outcome.stderr
 
 
@@ -37,6 +38,7 @@ def test_the_ingress(described, make_workloads, tmp_path, sidecars):
     gate = Gate(
         port=ports.free_port(),
         admin_port=ports.free_port(),
+        traces_port=ports.free_port(),
         server=server,
         client=client,
         jwks=Issuer(tmp_path / "issuer", described.tokens).jwks,

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from grpc_common.policy import Access, PolicyError, Retry
+from grpc_common.policy import PolicyError
 from localmesh.certificates import Identity
 from localmesh.envoy import rbac, routes, tls, tokens
 from localmesh.envoy.ingress import Gate, ingress
 from localmesh.envoy.sidecar import sidecar
+from localmesh.intent.route import Hop, Repeat
 
 GET = "/meshwork.items.v1.ItemService/GetItem"
 LIST = "/meshwork.items.v1.ItemService/ListItems"
@@ -17,7 +18,7 @@ SYNC = "/meshwork.items.v1.ItemService/SyncItems"
 
 @pytest.fixture
 def policy(make_workloads):
-    by_path = {each.path: each for each in make_workloads()[0].policies}
+    by_path = {each.path: each for each in make_workloads()[0].routes}
     return by_path.__getitem__
 
 
@@ -29,8 +30,8 @@ def _principals(rule):
     return [each["authenticated"]["principal_name"]["exact"] for each in rule["principals"]]
 
 
-def _route(policy, *, slack=1.0, retries=False):
-    (route,) = routes.methods([policy], "items", slack=slack, retries=retries)
+def _route(policy, hop=Hop.INGRESS):
+    (route,) = routes.methods([policy], "items", hop)
     return route["route"]
 
 
@@ -61,7 +62,7 @@ def test_health_and_reflection_are_for_observers(described):
 
 
 def test_a_unary_call_has_more_time_than_its_policy(policy):
-    assert _route(replace(policy(GET), timeout=2.0), slack=1.5)["timeout"] == "3.500s"
+    assert _route(replace(policy(GET), seconds=2.0), Hop.INBOUND)["timeout"] == "4.000s"
 
 
 @pytest.mark.parametrize("path", [LIST, SYNC])
@@ -73,40 +74,39 @@ def test_a_stream_has_no_timeout_of_the_mesh(policy, path):
 def test_the_ingress_waits_longer_than_the_sidecar(described, make_workloads, gate):
     (workload,) = make_workloads()
     outer = _hosts(ingress(described, gate, [workload]))[0]["routes"]
-    inner = _hosts(sidecar(described, workload))[0]["routes"]
+    inner = _hosts(sidecar(described, workload, [workload], 4317))[0]["routes"]
     waits = [
         next(float(r["route"]["timeout"][:-1]) for r in rs if r["match"].get("path") == GET) for rs in (outer, inner)
     ]
-    assert waits[0] > waits[1] > next(each.timeout for each in workload.policies if each.path == GET)
+    assert waits[0] > waits[1] > next(each.seconds for each in workload.routes if each.path == GET)
 
 
-MESH_RETRY = Retry(owner="mesh", max_attempts=3, codes=("UNAVAILABLE", "RESOURCE_EXHAUSTED"), initial=0.1, max=1.0)
+MESH_RETRY = Repeat(attempts=3, codes=("UNAVAILABLE", "RESOURCE_EXHAUSTED"), initial=0.1, max=1.0)
 
 
-def test_the_mesh_repeats_what_it_owns(policy):
-    assert _route(replace(policy(GET), retry=MESH_RETRY), retries=True)["retry_policy"] == {
-        "retry_on": "unavailable,resource-exhausted",
-        "num_retries": 2,
-        "retry_back_off": {"base_interval": "0.100s", "max_interval": "1.000s"},
-    }
+@pytest.mark.parametrize("hop", [Hop.INGRESS, Hop.OUTBOUND])
+def test_the_mesh_repeats_what_it_owns(policy, hop):
+    retry = _route(replace(policy(GET), repeat=MESH_RETRY), hop)["retry_policy"]
+    assert (retry["retry_on"], retry["num_retries"]) == ("unavailable,resource-exhausted", 2)
+    assert retry["retry_back_off"] == {"base_interval": "0.100s", "max_interval": "1.000s"}
 
 
-@pytest.mark.parametrize("retry", [None, replace(MESH_RETRY, owner="client")])
-def test_the_mesh_repeats_nothing_else(policy, retry):
-    assert "retry_policy" not in _route(replace(policy(GET), retry=retry), retries=True)
+@pytest.mark.parametrize("hop", Hop)
+def test_the_mesh_repeats_nothing_else(policy, hop):
+    assert "retry_policy" not in _route(policy(GET), hop)  # its owner is the client
 
 
 def test_the_receiving_sidecar_never_repeats(policy):
-    assert "retry_policy" not in _route(replace(policy(GET), retry=MESH_RETRY), retries=False)
+    assert "retry_policy" not in _route(replace(policy(GET), repeat=MESH_RETRY), Hop.INBOUND)
 
 
 def test_a_code_envoy_cannot_repeat_is_refused(policy):
     with pytest.raises(PolicyError, match=f"{GET}: the mesh cannot retry on DATA_LOSS"):
-        _route(replace(policy(GET), retry=replace(MESH_RETRY, codes=("DATA_LOSS",))), retries=True)
+        _route(replace(policy(GET), repeat=replace(MESH_RETRY, codes=("DATA_LOSS",))))
 
 
 def test_a_token_is_asked_for_but_where_the_policy_is_anonymous(described, policy, tmp_path):
-    anonymous = replace(policy(GET), access=Access(anonymous=True, roles=(), scopes=()))
+    anonymous = replace(policy(GET), anonymous=True)
     fields = tokens.verification(described.tokens, tmp_path / "jwks.json", [anonymous, policy(LIST)])["typed_config"]
     open_to_all = [rule["match"] for rule in fields["rules"] if "requires" not in rule]
     assert open_to_all == [{"prefix": "/grpc.health.v1.Health/"}, {"path": GET}]
@@ -121,7 +121,7 @@ def test_each_service_has_an_authority_for_its_health(described, make_workloads,
 def test_replicas_share_a_cluster_and_their_service_id(described, make_workloads, gate):
     replicas = make_workloads(items=2)
     assert [each.name for each in replicas] == ["items", "items-2"]
-    (cluster,) = ingress(described, gate, replicas)["static_resources"]["clusters"]
+    _, cluster = ingress(described, gate, replicas)["static_resources"]["clusters"]
     assert len(cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]) == 2
     context = cluster["transport_socket"]["typed_config"]["common_tls_context"]["combined_validation_context"]
     (name,) = context["default_validation_context"]["match_typed_subject_alt_names"]
@@ -139,6 +139,7 @@ def gate(tmp_path):
     return Gate(
         port=8443,
         admin_port=9901,
+        traces_port=4317,
         server=Identity("ingress-server", tmp_path / "ingress-server"),
         client=Identity("ingress", tmp_path / "ingress"),
         jwks=tmp_path / "jwks.json",

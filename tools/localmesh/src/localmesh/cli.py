@@ -48,16 +48,36 @@ def _run(given: argparse.Namespace, arguments: Sequence[str]) -> int:
             from localmesh.commands.logs import logs
 
             return logs(state, given.name, follow=given.follow)
+        case "trace":
+            from localmesh.commands.trace import trace
+
+            return trace(state, given.id, count=given.last, as_json=given.json)
+        case "restart":
+            from localmesh.commands.restart import restart
+
+            return restart(state, given.name)
+        case "rotate":
+            from localmesh.commands.rotate import rotate
+
+            return rotate(state, authority=given.authority)
     described = topology.read(given.topology)
     match given.command:
         case "status":
             from localmesh.commands.show_status import show_status
 
-            return show_status(described, state, as_json=given.json)
+            return show_status(described, state, as_json=given.json, watch=given.watch)
         case "token":
             from localmesh.commands.token import token
 
             return token(described, state, [role for role in given.roles.split(",") if role])
+        case "attempts":
+            from localmesh.commands.attempts import attempts
+
+            return attempts(described)
+        case "reference":
+            from localmesh.commands.reference import reference
+
+            return reference(described, write=given.write)
         case "demo":
             from localmesh.demo.demo import demo
 
@@ -68,13 +88,11 @@ def _run(given: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 def _up(given: argparse.Namespace, described: topology.Topology, state: StateFolder, arguments: Sequence[str]) -> int:
     from localmesh.commands import detached, up
-    from localmesh.mesh import Options
+    from localmesh.options import Options
 
     replicas = dict(given.replicas or ())
-    options = Options(port=given.port, replicas=replicas, sidecars=not given.no_sidecars)
-    for name in replicas:
-        if name not in described.services:
-            raise UsageError(f"there is no service {name} to replicate{topology.near(name, described.services)}")
+    options = Options(port=given.port, replicas=replicas, only=tuple(given.only or ()), sidecars=not given.no_sidecars)
+    options.instances(described)  # tells of a service that there is not
     if given.report_to is not None:
         return detached.report_to(given.report_to, described, state, options)
     if given.detach:
@@ -98,12 +116,25 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="start everything; Ctrl-C stops it", allow_abbrev=False)
     up.add_argument("--detach", action="store_true", help="return when all is ready; `mesh down` stops it")
     up.add_argument("--replicas", type=_replicas, action="append", metavar="SERVICE=N", help="run more than one")
+    up.add_argument("--only", action="append", metavar="SERVICE", help="run this service and not the others")
     up.add_argument("--no-sidecars", action="store_true", help="let the ingress talk to the services in the clear")
     up.add_argument("--port", type=_port, metavar="N", help="the port of the ingress instead of the topology's")
     up.add_argument("--report-to", type=int, help=argparse.SUPPRESS)
     commands.add_parser("down", help="stop what `up` started", allow_abbrev=False)
     status = commands.add_parser("status", help="how everything is", allow_abbrev=False)
     status.add_argument("--json", action="store_true", help="for scripts")
+    status.add_argument("-w", "--watch", action="store_true", help="go on until Ctrl-C")
+    restart = commands.add_parser("restart", help="one after the other, losing no call", allow_abbrev=False)
+    restart.add_argument("name", metavar="NAME", help="items (all instances), items-sidecar, ingress, postgres")
+    rotate = commands.add_parser("rotate", help="give everybody a new certificate now", allow_abbrev=False)
+    rotate.add_argument("--authority", action="store_true", help="of a new root")
+    commands.add_parser("attempts", help="how often a call can reach a server, at worst", allow_abbrev=False)
+    reference = commands.add_parser("reference", help="the table of all RPCs, from their policies", allow_abbrev=False)
+    reference.add_argument("--write", action="store_true", help="write it to docs/reference/rpcs.md")
+    trace = commands.add_parser("trace", help="the way of a call through the mesh", allow_abbrev=False)
+    trace.add_argument("id", nargs="?", metavar="ID", help="the start of a trace id; without it: the last ones")
+    trace.add_argument("-n", "--last", type=int, default=20, metavar="N", help="how many of the last ones (20)")
+    trace.add_argument("--json", action="store_true", help="for scripts")
     logs = commands.add_parser("logs", help="what the processes wrote", allow_abbrev=False)
     logs.add_argument("name", nargs="?", metavar="SERVICE", help="items, items-sidecar, ingress, postgres, ...")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")

@@ -10,19 +10,24 @@ from localmesh.topology import Topology
 ROOT, INTERMEDIATE = "pki_root", "pki_mesh"
 WORKLOAD, SERVER = "workload", "ingress-server"
 ROOT_TTL, INTERMEDIATE_TTL = "87600h", "8760h"
-LEAF_SECONDS = 3600
 P256 = {"key_type": "ec", "key_bits": 256}
 
 
 class Authority:
-    """Issues certificates of P-256 keys that live for an hour; all its calls block."""
+    """Issues short-lived certificates of P-256 keys; all its calls block.
+
+    A new authority comes in two steps, so that at no time anybody shows a certificate somebody else does not trust yet:
+    `announce`, then, when all have heard of it, `take_over`.
+    """
 
     def __init__(self, client: hvac.Client, topology: Topology) -> None:
         self._client = client
         self._pki = client.secrets.pki
         self._topology = topology
         self._set_up()
-        self.root_certificate: str = self._pki.read_ca_certificate(mount_point=ROOT).strip() + "\n"
+        self._announced: str | None = None
+        self.bundle: str = self._bundle()
+        """All roots to trust (PEM), the newest first."""
 
     def issue_workload(self, identity: Identity, account: str) -> None:
         """Gives an identity the SPIFFE id of an account."""
@@ -32,15 +37,35 @@ class Authority:
         """Gives an identity host names and IP addresses."""
         self._issue(identity, SERVER, names[0], {"alt_names": ",".join(names), "ip_sans": ",".join(addresses)})
 
+    def announce(self) -> None:
+        """Makes a new root and puts it into the bundle; the one before the present one leaves it."""
+        present = self._default(ROOT)
+        for issuer in self._issuers(ROOT):
+            if issuer != present:
+                self._client.delete(f"{ROOT}/issuer/{issuer}")
+        self._announced = self._make_root()
+        self.bundle = self._bundle()
+
+    def take_over(self) -> None:
+        """Issues with the announced root from now on."""
+        if self._announced is None:
+            raise RuntimeError("no root was announced")
+        self._make_default(ROOT, self._announced)
+        self._make_intermediate()
+        self._announced = None
+        self.bundle = self._bundle()
+
     def _issue(self, identity: Identity, role: str, common_name: str, names: dict[str, str]) -> None:
         issued = self._pki.generate_certificate(role, common_name, extra_params=names, mount_point=INTERMEDIATE)["data"]
-        chain = [
-            issued["certificate"],
-            *(ca for ca in issued["ca_chain"] if ca.strip() != self.root_certificate.strip()),
-        ]
-        identity.install(
-            certificate="\n".join(chain) + "\n", key=issued["private_key"] + "\n", ca=self.root_certificate
-        )
+        chain = [issued["certificate"], *(ca for ca in issued["ca_chain"] if ca.strip() not in self.bundle)]
+        identity.install(certificate="\n".join(chain) + "\n", key=issued["private_key"] + "\n", ca=self.bundle)
+
+    def _bundle(self) -> str:
+        present = self._default(ROOT)
+        roots = {issuer: self._read(ROOT, issuer) for issuer in self._issuers(ROOT)}
+        newest = self._announced or present
+        ordered = [newest, *(issuer for issuer in roots if issuer != newest)]
+        return "".join(f"{roots[issuer].strip()}\n" for issuer in ordered)
 
     def _set_up(self) -> None:
         if not self._is_complete():
@@ -61,19 +86,50 @@ class Authority:
         for mount, ttl in ((ROOT, ROOT_TTL), (INTERMEDIATE, INTERMEDIATE_TTL)):
             self._client.sys.enable_secrets_engine("pki", path=mount)
             self._client.sys.tune_mount_configuration(mount, max_lease_ttl=ttl)
-        name = self._topology.trust_domain
-        self._pki.generate_root("internal", f"{name} root", P256 | {"ttl": ROOT_TTL}, mount_point=ROOT)
-        request = self._pki.generate_intermediate("internal", f"{name} mesh", P256, mount_point=INTERMEDIATE)
+        self._make_root()
+        self._make_intermediate()
+
+    def _make_root(self) -> str:
+        fields = P256 | {"ttl": ROOT_TTL}
+        name = f"{self._topology.trust_domain} root"
+        made = self._pki.generate_root("internal", name, fields, mount_point=ROOT)
+        return str(made["data"]["issuer_id"])
+
+    def _make_intermediate(self) -> None:
+        """An intermediate authority of the present root, which issues from now on; older ones go."""
+        name = f"{self._topology.trust_domain} mesh"
+        request = self._pki.generate_intermediate("internal", name, P256, mount_point=INTERMEDIATE)
         signed = self._pki.sign_intermediate(
             request["data"]["csr"],
-            f"{name} mesh",
+            name,
             {"ttl": INTERMEDIATE_TTL, "format": "pem_bundle", "use_csr_values": True},
             mount_point=ROOT,
         )
-        self._pki.set_signed_intermediate(signed["data"]["certificate"], mount_point=INTERMEDIATE)
+        older = set(self._issuers(INTERMEDIATE))
+        stored = self._pki.set_signed_intermediate(signed["data"]["certificate"], mount_point=INTERMEDIATE)
+        imported = stored["data"]["imported_issuers"] or []
+        mapped = stored["data"]["mapping"]
+        present = next(issuer for issuer in imported if mapped.get(issuer))  # the one with a key; roots have none here
+        self._make_default(INTERMEDIATE, present)
+        for issuer in older - {present}:
+            self._client.delete(f"{INTERMEDIATE}/issuer/{issuer}")
+
+    def _issuers(self, mount: str) -> list[str]:
+        found = self._client.list(f"{mount}/issuers")
+        return [] if found is None else list(found["data"]["keys"])
+
+    def _default(self, mount: str) -> str:
+        return str(self._client.read(f"{mount}/config/issuers")["data"]["default"])
+
+    def _make_default(self, mount: str, issuer: str) -> None:
+        self._client.write_data(f"{mount}/config/issuers", data={"default": issuer})
+
+    def _read(self, mount: str, issuer: str) -> str:
+        return str(self._client.read(f"{mount}/issuer/{issuer}/json")["data"]["certificate"])
 
     def _write_roles(self) -> None:
-        common = P256 | {"ttl": LEAF_SECONDS, "max_ttl": LEAF_SECONDS, "no_store": True, "server_flag": True}
+        lifetime = self._topology.certificate_seconds
+        common = P256 | {"ttl": lifetime, "max_ttl": lifetime, "no_store": True, "server_flag": True}
         workload = {
             "allowed_uri_sans": f"{self._topology.spiffe_prefix}ns/{self._topology.namespace}/sa/*",
             "require_cn": False,

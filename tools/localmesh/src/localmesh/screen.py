@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -12,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from localmesh import accounts, places
+from localmesh.deaths import Obituary
 from localmesh.status import Status
 from localmesh.topology import Topology
 
 WIDTH_OF_FILES = 120
+DEATHS_SHOWN = 3
 console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
 
 
@@ -51,10 +54,18 @@ def table(status: Status) -> Table:
     return result
 
 
-def live(status: Status) -> Group:
-    """The table with a line about the whole."""
-    text = Text("Ready. Ctrl-C stops everything.") if status.ready else Text("Not ready.", style="yellow")
-    return Group(table(status), text)
+def live(status: Status, died: Sequence[Obituary] = ()) -> Group:
+    """The table with a line about the whole, and who died last."""
+    text = Text("Ready.") if status.ready else Text("Not ready.", style="yellow")
+    return Group(table(status), text, *map(Text, deaths(died)))
+
+
+def deaths(died: Sequence[Obituary]) -> Iterator[str]:
+    """The latest deaths, each with the last words of the process."""
+    for death in died[-DEATHS_SHOWN:]:
+        at = time.strftime("%H:%M:%S", time.localtime(death.at))
+        yield f"{death.name} ended {death.how} at {at} and was started again; its last lines:"
+        yield from (f"  | {line[:WIDTH_OF_FILES]}" for line in death.lines.splitlines() or ["(none)"])
 
 
 def print_usage(topology: Topology, status: Status) -> None:

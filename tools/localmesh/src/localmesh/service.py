@@ -2,9 +2,11 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from localmesh import ports
 from localmesh.envoy.clusters import NOTICED_WITHIN
 from localmesh.files import private_folder, write_secret
 from localmesh.process import Command
@@ -19,11 +21,14 @@ STOP_WITHIN = LAME_DUCK_SECONDS + DRAIN_SECONDS + 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What the mesh gives a service: the folder of its secrets, and whose tokens it is to accept."""
+    """What the mesh gives a service: the folder of its secrets, whose tokens it is to accept, where to send spans."""
 
     secrets: Path
     jwks: Path
     tokens: Tokens
+    traces_port: int
+    targets: Mapping[str, Path]
+    """The Unix socket by which each of the services it calls is reached."""
 
 
 def serve(workload: Workload, given: Given) -> Command:
@@ -69,6 +74,8 @@ def _environment(workload: Workload, given: Given) -> dict[str, str]:
         "AUTH__ISSUER": given.tokens.issuer,
         "AUTH__AUDIENCE": given.tokens.audience,
         "SECRETS_DIR": str(given.secrets),
+        "OTLP_ENDPOINT": f"http://{ports.LOOPBACK}:{given.traces_port}",
+        **{workload.service.calls[name]: f"unix:{socket}" for name, socket in given.targets.items()},
         **workload.service.env,
     }
     prefixed = {f"{workload.service.env_prefix}{name}": value for name, value in own.items()}

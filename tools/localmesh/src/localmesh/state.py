@@ -36,6 +36,7 @@ class StateFolder:
         self.issuer = self.root / "issuer"
         self.ca = self.root / "ca.pem"
         self.status = self.root / "status.json"
+        self.deaths = self.root / "deaths.json"
         self._lock = self.root / "lock"
         self._processes = self.root / "processes.json"
 
@@ -79,9 +80,15 @@ class StateFolder:
         """The folder for Unix sockets, outside of the state folder."""
         return places.sockets_folder(self.root)
 
+    @property
+    def control(self) -> Path:
+        """The socket by which a running mesh is asked to do something."""
+        return self.sockets() / "control.sock"
+
     def leave(self) -> None:
         """Removes what has no meaning once the mesh is down."""
         self.status.unlink(missing_ok=True)
+        self.deaths.unlink(missing_ok=True)
         shutil.rmtree(self.sockets(), ignore_errors=True)
         shutil.rmtree(self.secrets, ignore_errors=True)
 

@@ -30,6 +30,7 @@ type Name = Annotated[str, _matching(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", "no nam
 type Domain = Annotated[str, _matching(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", "no trust domain")]
 type Module = Annotated[str, _matching(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*", "no Python module")]
 type GrpcService = Annotated[str, _matching(r"[a-z]\w*(\.\w+)+", "no full name of a gRPC service")]
+type EnvName = Annotated[str, _matching(r"[A-Z][A-Z0-9_]*", "no name of a setting: capital letters, digits and _")]
 type EnvPrefix = Annotated[str, _matching(r"[A-Z][A-Z0-9_]*_", "no prefix: capital letters that end in _")]
 
 _STRICT = ConfigDict(extra="forbid")
@@ -55,6 +56,8 @@ class Service:
     migrate: Module | None = None
     """The module that brings the database to its newest form, run before the service."""
     database: bool = False
+    calls: Mapping[Name, EnvName] = field(default_factory=dict)
+    """The services it calls, each with the setting (without the prefix) that takes the target to dial."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Further settings, without the prefix."""
     example: Example | None = None
@@ -66,6 +69,10 @@ class Ingress:
 
     account: Name
     port: Annotated[int, Field(ge=1, le=65_535)]
+    calls_per_second: Annotated[float, Field(gt=0)] = 5_000
+    """What is above that is refused with RESOURCE_EXHAUSTED; health is not counted."""
+    origins: tuple[str, ...] = ()
+    """The web pages whose scripts may call, as patterns of their whole origin (RE2)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -85,6 +92,10 @@ class Topology:
     observers: tuple[Name, ...]
     ingress: Ingress
     tokens: Tokens
+    attempts_budget: Annotated[int, Field(ge=1)] = 4
+    """The most often one call of a client may reach a server, with everybody's retries multiplied."""
+    certificate_seconds: Annotated[int, Field(ge=10)] = 3600
+    """How long a certificate lives; it is renewed at half of that."""
     services: Annotated[Mapping[Name, Service], Field(min_length=1)]
 
     @property
@@ -128,6 +139,12 @@ def _check_names(path: Path, topology: Topology) -> None:
     for name, service in topology.services.items():
         if name == "ingress":
             raise UsageError(f"{path}: a service cannot be called ingress")
+        for called in service.calls:
+            if called not in topology.services or called == name:
+                raise UsageError(
+                    f"{path}: services.{name}.calls names {called!r}, which is no other service"
+                    f"{near(called, topology.services)}"
+                )
         if service.migrate and not service.database:
             raise UsageError(f"{path}: services.{name} has a migrate module and no database")
         for grpc in service.grpc:

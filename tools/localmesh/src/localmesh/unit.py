@@ -5,6 +5,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from localmesh.failure import MeshError
@@ -16,11 +17,21 @@ PROBE_EVERY = 2.0
 PROBE_WITHIN = 3.0
 PROBE_EAGERLY_EVERY = 0.05
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+SHOWN_OF_A_DEATH = 5
 STABLE_AFTER = 30.0
 """A process that lived this many seconds starts again without a longer pause."""
 
 type Probe = Callable[[], Awaitable[None]]
 """Returns when the process does its work, raises whatever it likes when it does not."""
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a process ended that should have lived: seconds since 1970, in words, and its last lines."""
+
+    at: float
+    how: str
+    lines: str
 
 
 class Unit:
@@ -32,6 +43,7 @@ class Unit:
         self.name = name
         self.restarts = 0
         self.ready = False
+        self.death: Death | None = None
         self.on_change: Callable[[], None] = lambda: None
         self._command = command
         self._probe = probe
@@ -58,6 +70,16 @@ class Unit:
     def watch(self) -> None:
         """From now on a dead process is started again, after pauses that grow while it keeps dying."""
         self._watching = asyncio.create_task(self._keep_alive(), name=f"watch {self.name}")
+
+    async def restart(self) -> None:
+        """Stops the process and starts it again; when that fails it is watched all the same, and tried again."""
+        await self.stop()
+        self.restarts += 1
+        try:
+            await self._spawn()
+            await self._until_ready()
+        finally:
+            self.watch()
 
     async def stop(self) -> None:
         """Ends the watching and the process, in bounded time."""
@@ -124,8 +146,10 @@ class Unit:
 
     def _note_death(self) -> None:
         if self._process is not None and self._process.returncode is not None:
+            how = _how(self._process.returncode)
+            self.death = Death(time.time(), how, self._process.last_lines(SHOWN_OF_A_DEATH))
             with self._log.open("a") as log:
-                log.write(f"-- {self.name} ended {_how(self._process.returncode)}; starting it again --\n")
+                log.write(f"-- {self.name} ended {how}; starting it again --\n")
 
     def _set_ready(self, ready: bool) -> None:
         if ready != self.ready:

@@ -1,6 +1,6 @@
 """One running instance of a service: where it stands, what it serves, who it is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from localmesh import ports
 from localmesh.certificates import Identity
 from localmesh.descriptors import find_service
 from localmesh.failure import UsageError
+from localmesh.intent.route import Route, route_of
 from localmesh.topology import Service, Topology
 
 
@@ -23,8 +24,11 @@ class Workload:
     service_name: str
     service: Service
     grpc: tuple[ServiceDescriptor, ...]
-    policies: tuple[MethodPolicy, ...]
+    routes: tuple[Route, ...]
     socket: Path
+    """Where the service listens."""
+    outbound: Path
+    """Where its sidecar takes what the service calls."""
     identity: Identity
     metrics_port: int
     inbound_port: int
@@ -37,7 +41,8 @@ def workloads(
     """All instances of a topology, in its order; a service without an entry in `replicas` has one."""
     for service_name, service in topology.services.items():
         grpc = tuple(find_service(name) for name in service.grpc)
-        policies = tuple(policies_of(grpc))
+        routes = routes_of(service)
+        _check_calls(topology, service_name)
         for number in range(1, replicas.get(service_name, 1) + 1):
             name = service_name if number == 1 else f"{service_name}-{number}"
             yield Workload(
@@ -45,8 +50,9 @@ def workloads(
                 service_name=service_name,
                 service=service,
                 grpc=grpc,
-                policies=policies,
+                routes=routes,
                 socket=sockets / f"{name}.sock",
+                outbound=sockets / f"{name}-outbound.sock",
                 identity=Identity(name, certificates / name),
                 metrics_port=ports.free_port(),
                 inbound_port=ports.free_port(),
@@ -54,10 +60,31 @@ def workloads(
             )
 
 
-def policies_of(services: tuple[ServiceDescriptor, ...]) -> Iterator[MethodPolicy]:
-    """The policies of all methods of the services."""
+def routes_of(service: Service) -> tuple[Route, ...]:
+    """The routes to all methods of a service."""
+    return tuple(map(route_of, policies_of(service)))
+
+
+def policies_of(service: Service) -> Iterator[MethodPolicy]:
+    """The policies of all methods of a service."""
     try:
-        for service in services:
-            yield from service_policies(service).values()
+        for name in service.grpc:
+            yield from service_policies(find_service(name)).values()
     except PolicyError as error:
         raise UsageError(str(error)) from error
+
+
+def callees(workload: Workload, everyone: Sequence[Workload]) -> dict[str, tuple[Workload, ...]]:
+    """The services a workload calls, each with its instances; one that does not run has none."""
+    return {name: tuple(each for each in everyone if each.service_name == name) for name in workload.service.calls}
+
+
+def _check_calls(topology: Topology, name: str) -> None:
+    """A service that says it calls another one which lets it call nothing has a policy to change, or a line to lose."""
+    service = topology.services[name]
+    for called in service.calls:
+        callers = {caller for route in routes_of(topology.services[called]) for caller in route.callers}
+        if service.account not in callers and service.account not in topology.observers:
+            raise UsageError(
+                f"{name} calls {called}, but no RPC of that names {service.account} in its policy's callers"
+            )

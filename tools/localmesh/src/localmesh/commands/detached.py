@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 from localmesh import screen
 from localmesh.failure import MeshError
-from localmesh.mesh import Mesh, Options
+from localmesh.mesh import Mesh
+from localmesh.options import Options
 from localmesh.process import last_lines
 from localmesh.running import Stopped, run
 from localmesh.state import AlreadyRunning, StateFolder

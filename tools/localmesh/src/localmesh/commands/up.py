@@ -5,7 +5,9 @@ import asyncio
 from rich.live import Live
 
 from localmesh import screen
-from localmesh.mesh import Mesh, Options
+from localmesh.deaths import read_deaths
+from localmesh.mesh import Mesh
+from localmesh.options import Options
 from localmesh.running import Stopped, run
 from localmesh.state import StateFolder
 from localmesh.topology import Topology
@@ -32,11 +34,13 @@ async def _up(topology: Topology, state: StateFolder, options: Options, started:
             if screen.console.is_terminal:
                 await _show(mesh)
             screen.console.print(screen.live(mesh.status()))
+            screen.console.print("Ctrl-C stops everything.")
             await asyncio.Event().wait()
 
 
 async def _show(mesh: Mesh) -> None:
+    screen.console.print("Ctrl-C stops everything.")
     with Live(screen.live(mesh.status()), console=screen.console, auto_refresh=False, transient=True) as view:
         while True:
             await asyncio.sleep(REFRESH_EVERY)
-            view.update(screen.live(mesh.status()), refresh=True)
+            view.update(screen.live(mesh.status(), read_deaths(mesh.state.deaths)), refresh=True)

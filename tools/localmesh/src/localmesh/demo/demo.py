@@ -9,7 +9,8 @@ from localmesh import ports, screen
 from localmesh.demo.report import report
 from localmesh.demo.scenario import Findings, Scenario, StepFailed
 from localmesh.failure import MeshError
-from localmesh.mesh import Mesh, Options
+from localmesh.mesh import Mesh
+from localmesh.options import Options
 from localmesh.process import last_lines
 from localmesh.running import Stopped, run
 from localmesh.state import StateFolder

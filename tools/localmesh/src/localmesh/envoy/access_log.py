@@ -14,8 +14,10 @@ FIELDS = {
     "duration_ms": "%DURATION%",
     "bytes_in": "%BYTES_RECEIVED%",
     "bytes_out": "%BYTES_SENT%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
     "caller": "%DOWNSTREAM_PEER_URI_SAN%",
     "subject": "%DYNAMIC_METADATA(envoy.filters.http.jwt_authn:token:sub)%",
+    "trace_id": "%TRACE_ID%",
     "request_id": "%REQ(X-REQUEST-ID)%",
     "upstream": "%UPSTREAM_HOST%",
     "upstream_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
@@ -25,7 +27,8 @@ FIELDS = {
 
 
 def access_log() -> Config:
-    """The log of a connection manager."""
-    log_format = {"json_format": FIELDS}
+    """The log of a connection manager; the checks of other Envoys are not calls."""
     name = "envoy.access_loggers.stdout"
-    return extension(name, "access_loggers.stream.v3.StdoutAccessLog", log_format=log_format)
+    message = "access_loggers.stream.v3.StdoutAccessLog"
+    log = extension(name, message, log_format={"json_format": FIELDS})
+    return log | {"filter": {"not_health_check_filter": {}}}

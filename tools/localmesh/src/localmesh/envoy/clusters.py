@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from localmesh.envoy.config import Config, seconds, typed
+from localmesh.envoy.config import Config, seconds, tcp, typed
+from localmesh.envoy.http import TRACES, Tracer
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -12,28 +13,49 @@ CHECKS_TO_BE_ILL = 2
 NOTICED_WITHIN = CHECK_EVERY + (CHECKS_TO_BE_ILL - 1) * CHECK_AGAIN_AFTER
 """Seconds until nothing more is sent to an instance that says NOT_SERVING, where the checks are answered at once."""
 
+FAILURES_TO_BE_CAST_OUT = 5
+CAST_OUT_FOR, CAST_OUT_FOR_AT_MOST = 2.0, 30.0
+RETRIES = {"budget_percent": {"value": 20}, "min_retry_concurrency": 5}
+"""Of the calls under way, so that retries cannot grow into a storm."""
 
-def cluster(
-    name: str, addresses: Iterable[Config], *, transport_socket: Config | None = None, health_of: str | None = None
-) -> Config:
-    """Fixed addresses that speak HTTP/2; with `health_of`, only those where that gRPC service is SERVING."""
+
+def cluster(name: str, addresses: Iterable[Config], *, transport_socket: Config | None = None) -> Config:
+    """Fixed addresses that speak HTTP/2."""
     endpoints = [{"endpoint": {"address": address}} for address in addresses]
     result: Config = {
         "name": name,
         "type": "STATIC",
         "connect_timeout": seconds(2),
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
-        # with nobody healthy a call fails at once instead of being sent to somebody ill
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "typed_extension_protocol_options": {
             _HTTP_OPTIONS: typed(_HTTP_OPTIONS, explicit_http_config={"http2_protocol_options": {}})
         },
     }
     if transport_socket is not None:
         result["transport_socket"] = transport_socket
-    if health_of is not None:
-        result["health_checks"] = [_health_check(health_of)]
     return result
+
+
+def replicas(
+    name: str, addresses: Iterable[Config], *, health_of: str, transport_socket: Config | None = None
+) -> Config:
+    """The instances of a service: a call goes to one that is SERVING, does not keep failing, and has least to do.
+
+    `health_of` is the gRPC service whose health counts.
+    """
+    return cluster(name, addresses, transport_socket=transport_socket) | {
+        "lb_policy": "LEAST_REQUEST",
+        # with nobody healthy a call fails at once instead of being sent to somebody ill
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "health_checks": [_health_check(health_of)],
+        "outlier_detection": _outliers(),
+        "circuit_breakers": {"thresholds": [{"max_requests": 10_000, "retry_budget": RETRIES}]},
+    }
+
+
+def traces(tracer: Tracer) -> Config:
+    """Where spans are sent."""
+    return cluster(TRACES, [tcp(tracer.port)])
 
 
 def _health_check(service: str) -> Config:
@@ -45,4 +67,26 @@ def _health_check(service: str) -> Config:
         "unhealthy_threshold": CHECKS_TO_BE_ILL,
         "healthy_threshold": 1,
         "grpc_health_check": {"service_name": service},
+    }
+
+
+def _outliers() -> Config:
+    """Casts out who cannot be reached or answers UNAVAILABLE again and again; never more than half, never the only one.
+
+    Other errors are the business of the method that makes them, not of the instance.
+    """
+    return {
+        "interval": seconds(0.5),
+        "base_ejection_time": seconds(CAST_OUT_FOR),
+        "max_ejection_time": seconds(CAST_OUT_FOR_AT_MOST),
+        "max_ejection_percent": 50,
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": FAILURES_TO_BE_CAST_OUT,
+        "enforcing_consecutive_local_origin_failure": 100,
+        "consecutive_gateway_failure": FAILURES_TO_BE_CAST_OUT,
+        "enforcing_consecutive_gateway_failure": 100,
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_success_rate": 0,
+        "enforcing_local_origin_success_rate": 0,
+        "enforcing_failure_percentage": 0,
     }

@@ -10,7 +10,10 @@ type Config = dict[str, Any]
 """A message of Envoy's API, as its JSON form has it."""
 
 HEALTH = "/grpc.health.v1.Health/"
+HEALTH_CHECK = f"{HEALTH}Check"
 MAX_CONNECTIONS = 10_000
+SPANS = {"tracing.opentelemetry.min_flush_spans": 256, "tracing.opentelemetry.flush_interval_ms": 500}
+"""Sent by the batch: five spans, which is Envoy's own choice, would be a call of their own for every few calls."""
 REFLECTION = ("/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/")
 
 
@@ -31,7 +34,7 @@ def tcp(port: int) -> Config:
 
 def unix(path: Path) -> Config:
     """A Unix socket."""
-    return {"pipe": {"path": str(path)}}
+    return {"pipe": {"path": str(path), "mode": 0o600}}
 
 
 def seconds(amount: float) -> str:
@@ -39,12 +42,12 @@ def seconds(amount: float) -> str:
     return f"{amount:.3f}s"
 
 
-def listener(name: str, port: int, connection_manager: Config, transport_socket: Config | None = None) -> Config:
-    """A listener on loopback that nobody can share; in the clear without a transport socket."""
+def listener(name: str, address: Config, connection_manager: Config, transport_socket: Config | None = None) -> Config:
+    """A listener that nobody can share; in the clear without a transport socket."""
     chain: Config = {"filters": [connection_manager]}
     if transport_socket is not None:
         chain |= {"transport_socket": transport_socket, "transport_socket_connect_timeout": seconds(10)}
-    return {"name": name, "address": tcp(port), "enable_reuse_port": False, "filter_chains": [chain]}
+    return {"name": name, "address": address, "enable_reuse_port": False, "filter_chains": [chain]}
 
 
 def bootstrap(node: str, admin_port: int, listeners: Iterable[Config], clusters: Iterable[Config]) -> Config:
@@ -54,6 +57,7 @@ def bootstrap(node: str, admin_port: int, listeners: Iterable[Config], clusters:
         "admin": {"address": tcp(admin_port)},
         "static_resources": {"listeners": list(listeners), "clusters": list(clusters)},
         "overload_manager": {"resource_monitors": [_connection_limit()]},
+        "layered_runtime": {"layers": [{"name": "spans", "static_layer": SPANS}]},
     }
 
 

@@ -1,18 +1,40 @@
 """What Envoy does with a connection: filters, then routes."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from localmesh.envoy.access_log import access_log
-from localmesh.envoy.config import Config, extension, seconds
+from localmesh.envoy.config import Config, extension, seconds, typed
 
 _NAME = "envoy.filters.network.http_connection_manager"
 _MESSAGE = "filters.network.http_connection_manager.v3.HttpConnectionManager"
+_OPENTELEMETRY = "envoy.config.trace.v3.OpenTelemetryConfig"
+TRACES = "traces"
+"""The cluster spans are sent to."""
 
 
-def connection_manager(name: str, *, filters: Iterable[Config], hosts: list[Config], **fields: Any) -> Config:
+@dataclass(frozen=True)
+class Tracer:
+    """The name under which an Envoy sends spans, and the port of the loopback address it sends them to."""
+
+    service: str
+    port: int
+
+
+def connection_manager(
+    name: str,
+    *,
+    filters: Iterable[Config],
+    hosts: list[Config],
+    tracer: Tracer | None = None,
+    validate_clusters: bool = True,
+    **fields: Any,
+) -> Config:
     """A connection manager with what all of ours have in common."""
     router = extension("envoy.filters.http.router", "filters.http.router.v3.Router")
+    if tracer is not None:
+        fields["tracing"] = _tracing(tracer)
     return extension(
         _NAME,
         _MESSAGE,
@@ -24,7 +46,7 @@ def connection_manager(name: str, *, filters: Iterable[Config], hosts: list[Conf
         request_headers_timeout=seconds(10),
         access_log=[access_log()],
         http_filters=[*filters, router],
-        route_config={"name": name, "virtual_hosts": hosts},
+        route_config={"name": name, "virtual_hosts": hosts, "validate_clusters": validate_clusters},
         **fields,
     )
 
@@ -32,3 +54,9 @@ def connection_manager(name: str, *, filters: Iterable[Config], hosts: list[Conf
 def virtual_host(name: str, domains: Iterable[str], routes: Iterable[Config]) -> Config:
     """What is served under some authorities."""
     return {"name": name, "domains": list(domains), "routes": list(routes)}
+
+
+def _tracing(tracer: Tracer) -> Config:
+    destination = {"envoy_grpc": {"cluster_name": TRACES}, "timeout": seconds(1)}
+    config = typed(_OPENTELEMETRY, grpc_service=destination, service_name=tracer.service)
+    return {"provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config}}

@@ -7,16 +7,24 @@ from pathlib import Path
 
 from localmesh.certificates import Identity
 from localmesh.envoy import routes, tls, tokens
-from localmesh.envoy.clusters import cluster
-from localmesh.envoy.config import Config, bootstrap, listener, tcp, unix
-from localmesh.envoy.http import connection_manager, virtual_host
+from localmesh.envoy.browser import browser_filters, cors
+from localmesh.envoy.clusters import replicas, traces
+from localmesh.envoy.config import HEALTH, Config, bootstrap, listener, tcp, unix
+from localmesh.envoy.http import Tracer, connection_manager, virtual_host
+from localmesh.envoy.rate_limit import rate_limit, unlimited
 from localmesh.envoy.replies import local_replies
 from localmesh.envoy.transcoder import transcoder
+from localmesh.intent.route import Hop
 from localmesh.topology import Topology
 from localmesh.workload import Workload
 
-SLACK = 4.0
-"""More than the sidecar's, for the same reason as its own."""
+NOWHERE = {
+    "match": {"prefix": "/"},
+    "route": {"cluster": "nowhere", "cluster_not_found_response_code": "NOT_FOUND"},
+}
+"""404. Also the route of a request that will become an RPC, until the transcoder has made it one; CORS, which comes
+before, wants it to lead to a cluster (a direct response would have no CORS headers)."""
+ENVOYS_OWN = ["x-envoy-immediate-health-check-fail", "x-envoy-upstream-service-time"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +33,7 @@ class Gate:
 
     port: int
     admin_port: int
+    traces_port: int
     server: Identity
     client: Identity
     jwks: Path
@@ -36,41 +45,59 @@ def ingress(topology: Topology, gate: Gate, workloads: Sequence[Workload]) -> Co
     """The configuration of the ingress; health and reflection of `X` stand under the authority `X.localhost`."""
     groups = {name: tuple(group) for name, group in groupby(workloads, key=lambda each: each.service_name)}
     firsts = [group[0] for group in groups.values()]
-    policies = [policy for first in firsts for policy in first.policies]
-    services = [service for first in firsts for service in first.grpc]
+    tracer = Tracer("ingress", gate.traces_port)
     front = connection_manager(
         "ingress",
         codec_type="AUTO",
         use_remote_address=True,
         forward_client_cert_details="SANITIZE",
-        # The transcoder comes first, so that a rule about a method holds for its REST form as well.
-        filters=[transcoder(services), tokens.verification(topology.tokens, gate.jwks, policies)],
+        filters=[
+            *browser_filters(),
+            rate_limit(topology.ingress.calls_per_second),
+            # The transcoder comes before the tokens, so that a rule about a method holds for its REST form as well.
+            transcoder([service for first in firsts for service in first.grpc]),
+            tokens.verification(topology.tokens, gate.jwks, [route for first in firsts for route in first.routes]),
+        ],
         local_reply_config=local_replies(),
-        hosts=_hosts(groups),
+        validate_clusters=False,
+        hosts=_hosts(topology, groups),
+        tracer=tracer,
     )
     return bootstrap(
         "ingress",
         gate.admin_port,
-        [listener("ingress", gate.port, front, tls.public_server(gate.server))],
-        [_to_service(topology, gate, name, group) for name, group in groups.items()],
+        [listener("ingress", tcp(gate.port), front, tls.public_server(gate.server))],
+        [traces(tracer), *(_to_service(topology, gate, name, group) for name, group in groups.items())],
     )
 
 
-def _hosts(groups: Mapping[str, tuple[Workload, ...]]) -> list[Config]:
+def _hosts(topology: Topology, groups: Mapping[str, tuple[Workload, ...]]) -> list[Config]:
     everywhere = [
-        route
-        for name, group in groups.items()
-        for route in routes.methods(group[0].policies, name, slack=SLACK, retries=True)
+        route for name, group in groups.items() for route in routes.methods(group[0].routes, name, Hop.INGRESS)
     ]
-    named = [virtual_host(name, [f"{name}.localhost"], [*everywhere, *routes.observation(name)]) for name in groups]
-    default = next(iter(groups))
-    return [*named, virtual_host("default", ["*"], [*everywhere, *routes.observation(default)])]
+
+    def host(name: str, domains: list[str], observed: str) -> Config:
+        all_routes = [*everywhere, *map(_uncounted, routes.observation(observed)), NOWHERE]
+        found = virtual_host(name, domains, all_routes) | {"response_headers_to_remove": ENVOYS_OWN}
+        if topology.ingress.origins:
+            found["typed_per_filter_config"] = cors(topology.ingress.origins)
+        return found
+
+    return [*(host(name, [f"{name}.localhost"], name) for name in groups), host("default", ["*"], next(iter(groups)))]
+
+
+def _uncounted(route: Config) -> Config:
+    """Health must be seen however much there is to do."""
+    match = route["match"]
+    if match.get("prefix") == HEALTH or str(match.get("path", "")).startswith(HEALTH):
+        return route | {"typed_per_filter_config": unlimited()}
+    return route
 
 
 def _to_service(topology: Topology, gate: Gate, name: str, group: tuple[Workload, ...]) -> Config:
     health_of = group[0].service.grpc[0]
     if not gate.sidecars:
-        return cluster(name, [unix(each.socket) for each in group], health_of=health_of)
+        return replicas(name, [unix(each.socket) for each in group], health_of=health_of)
     server = topology.spiffe_id(group[0].service.account)
     transport = tls.mutual_client(gate.client, server=server)
-    return cluster(name, [tcp(each.inbound_port) for each in group], transport_socket=transport, health_of=health_of)
+    return replicas(name, [tcp(each.inbound_port) for each in group], transport_socket=transport, health_of=health_of)

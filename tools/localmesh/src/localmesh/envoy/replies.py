@@ -1,14 +1,21 @@
-"""How the ingress words what it refuses itself: gRPC gets a status, REST the JSON that services answer with."""
+"""How Envoy words what it refuses itself: gRPC gets a status, REST the JSON that services answer with."""
 
 from localmesh.envoy.config import Config, extension
 
 JWT_REFUSED = 'response.code_details.startsWith("jwt_authn_access_denied")'
 BAD_REQUEST = "response.code == 400"
+RATE_LIMITED = "response.code == 429"
 GRPC_CONTENT = '("content-type" in request.headers && request.headers["content-type"].startsWith("application/grpc"))'
 REST = f'("x-envoy-original-path" in request.headers || !{GRPC_CONTENT})'
 """The transcoder turns a request into gRPC, and leaves the path it had."""
 
-UNAUTHENTICATED, INVALID_ARGUMENT = 16, 3
+UNAUTHENTICATED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 16, 3, 4, 8
+OUT_OF_TIME = {"response_flag_filter": {"flags": ["UT"]}}
+
+
+def deadline_replies() -> Config:
+    """A route's timeout is DEADLINE_EXCEEDED, not the UNAVAILABLE that Envoy says of it, which clients repeat."""
+    return {"mappers": [_deadline()]}
 
 
 def local_replies() -> Config:
@@ -18,8 +25,15 @@ def local_replies() -> Config:
             _mapper(f"{JWT_REFUSED} && {REST}", status=401, code=UNAUTHENTICATED),
             _mapper(JWT_REFUSED, status=401),
             _mapper(f"{BAD_REQUEST} && {REST}", status=400, code=INVALID_ARGUMENT),
+            _mapper(f"{RATE_LIMITED} && {REST}", status=429, code=RESOURCE_EXHAUSTED),
+            _deadline(),
         ]
     }
+
+
+def _deadline() -> Config:
+    header = {"header": {"key": "grpc-status", "value": str(DEADLINE_EXCEEDED)}}
+    return {"filter": OUT_OF_TIME, "headers_to_add": [header | {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]}
 
 
 def _mapper(expression: str, *, status: int, code: int | None = None) -> Config:

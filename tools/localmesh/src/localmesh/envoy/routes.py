@@ -1,24 +1,21 @@
-"""A route per RPC, with the time its policy gives it."""
+"""A route per RPC, with the time and the retries its policy gives it."""
 
 from collections.abc import Iterable
 
-from grpc_common.policy import MethodPolicy, PolicyError, Retry
+from grpc_common.policy import PolicyError
 from localmesh.envoy.config import HEALTH, REFLECTION, Config, seconds
+from localmesh.intent.route import Hop, Repeat, Route
 
 UNLIMITED = seconds(0)
 HEALTH_TIMEOUT = 5.0
-RETRIABLE = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE"})
+RETRIABLE = ("CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE")
 """The status codes Envoy can repeat a call for."""
+NOT_THE_SAME = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 
 
-def methods(policies: Iterable[MethodPolicy], cluster: str, *, slack: float, retries: bool) -> list[Config]:
-    """The routes to the methods of a service.
-
-    A unary call may take `slack` seconds longer than its policy says: the server's own DEADLINE_EXCEEDED must be the
-    first to come, for Envoy's is an UNAVAILABLE, which clients repeat. Streams end when the server ends them. With
-    `retries` the calls whose policy makes the mesh their owner are repeated; others never are.
-    """
-    return [_method(policy, cluster, slack, retries=retries) for policy in policies]
+def methods(routes: Iterable[Route], cluster: str, hop: Hop) -> list[Config]:
+    """The routes to the methods of a service, as `hop` treats them."""
+    return [_method(route, cluster, hop) for route in routes]
 
 
 def observation(cluster: str) -> list[Config]:
@@ -31,27 +28,32 @@ def observation(cluster: str) -> list[Config]:
     ]
 
 
-def _method(policy: MethodPolicy, cluster: str, slack: float, *, retries: bool) -> Config:
-    if policy.request_streaming or policy.response_streaming:
-        route = _endless(cluster)
-    else:
-        route = {"cluster": cluster, "timeout": seconds(policy.timeout + slack)}
-    if retries and policy.retry is not None and policy.retry.owner == "mesh":
-        route["retry_policy"] = _retry(policy, policy.retry)
-    return {"match": {"path": policy.path, "grpc": {}}, "route": route}
+def _method(route: Route, cluster: str, hop: Hop) -> Config:
+    wait = hop.wait(route)
+    action: Config = _endless(cluster) if wait is None else {"cluster": cluster, "timeout": seconds(wait)}
+    if (repeat := hop.repeat(route)) is not None:
+        action["retry_policy"] = _retry(route, repeat)
+    return {"match": {"path": route.path, "grpc": {}}, "route": action}
 
 
 def _endless(cluster: str) -> Config:
     return {"cluster": cluster, "timeout": UNLIMITED, "idle_timeout": UNLIMITED}
 
 
-def _retry(policy: MethodPolicy, retry: Retry) -> Config:
-    if impossible := sorted(set(retry.codes) - RETRIABLE):
+def _retry(route: Route, repeat: Repeat) -> Config:
+    if impossible := sorted(set(repeat.codes) - set(RETRIABLE)):
         raise PolicyError(
-            f"{policy.path}: the mesh cannot retry on {', '.join(impossible)}, only on {', '.join(RETRIABLE)}"
+            f"{route.path}: the mesh cannot retry on {', '.join(impossible)}, only on {', '.join(RETRIABLE)}"
         )
+    other_host = {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": _type(NOT_THE_SAME)}}
     return {
-        "retry_on": ",".join(code.lower().replace("_", "-") for code in retry.codes),
-        "num_retries": retry.max_attempts - 1,
-        "retry_back_off": {"base_interval": seconds(retry.initial), "max_interval": seconds(retry.max)},
+        "retry_on": ",".join(code.lower().replace("_", "-") for code in repeat.codes),
+        "num_retries": repeat.attempts - 1,
+        "retry_back_off": {"base_interval": seconds(repeat.initial), "max_interval": seconds(repeat.max)},
+        "retry_host_predicate": [other_host],
+        "host_selection_retry_max_attempts": 3,
     }
+
+
+def _type(message: str) -> str:
+    return f"type.googleapis.com/{message}"

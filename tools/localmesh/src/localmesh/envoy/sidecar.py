@@ -1,40 +1,49 @@
 """The sidecar of a workload: what comes in must be from the mesh and allowed by the policy."""
 
-from localmesh.envoy import rbac, routes, tls
-from localmesh.envoy.clusters import cluster
-from localmesh.envoy.config import Config, bootstrap, listener, unix
-from localmesh.envoy.http import connection_manager, virtual_host
-from localmesh.topology import Topology
-from localmesh.workload import Workload
+from collections.abc import Sequence
 
-SLACK = 2.0
+from localmesh.envoy import rbac, routes, tls
+from localmesh.envoy.clusters import cluster, traces
+from localmesh.envoy.config import HEALTH_CHECK, Config, bootstrap, extension, listener, tcp, unix
+from localmesh.envoy.http import Tracer, connection_manager, virtual_host
+from localmesh.envoy.outbound import destinations, outbound
+from localmesh.envoy.replies import deadline_replies
+from localmesh.intent.route import Hop
+from localmesh.topology import Topology
+from localmesh.workload import Workload, callees
+
 SERVICE = "service"
 
 
-def sidecar(topology: Topology, workload: Workload) -> Config:
-    """The configuration of the sidecar: mutual TLS in, the service's Unix socket out."""
-    inbound = connection_manager(
+def sidecar(topology: Topology, workload: Workload, everyone: Sequence[Workload], traces_port: int) -> Config:
+    """The configuration of the sidecar: mutual TLS in, the service's Unix socket out; and the way of its own calls."""
+    tracer = Tracer(f"{workload.name}-sidecar", traces_port)
+    transport = tls.mutual_server(workload.identity, trust_domain=topology.trust_domain)
+    listeners = [listener("inbound", tcp(workload.inbound_port), _inbound(topology, workload, tracer), transport)]
+    clusters = [cluster(SERVICE, [unix(workload.socket)]), traces(tracer)]
+    if called := callees(workload, everyone):
+        listeners.append(outbound(topology, workload, called, tracer))
+        clusters += destinations(topology, workload, called)
+    return bootstrap(tracer.service, workload.admin_port, listeners, clusters)
+
+
+def _inbound(topology: Topology, workload: Workload, tracer: Tracer) -> Config:
+    inside = [*routes.methods(workload.routes, SERVICE, Hop.INBOUND), *routes.observation(SERVICE)]
+    return connection_manager(
         "inbound",
         codec_type="HTTP2",
         # what the caller says about certificates is thrown away, what its own certificate says is put there
         forward_client_cert_details="SANITIZE_SET",
         set_current_client_cert_details={"uri": True},
-        filters=[rbac.access(topology, workload.policies)],
-        hosts=[
-            virtual_host(
-                "service",
-                ["*"],
-                [
-                    *routes.methods(workload.policies, SERVICE, slack=SLACK, retries=False),
-                    *routes.observation(SERVICE),
-                ],
-            )
-        ],
+        filters=[rbac.access(topology, workload.routes), _health()],
+        local_reply_config=deadline_replies(),
+        hosts=[virtual_host("service", ["*"], inside)],
+        tracer=tracer,
     )
-    transport = tls.mutual_server(workload.identity, trust_domain=topology.trust_domain)
-    return bootstrap(
-        f"{workload.name}-sidecar",
-        workload.admin_port,
-        [listener("inbound", workload.inbound_port, inbound, transport)],
-        [cluster(SERVICE, [unix(workload.socket)])],
-    )
+
+
+def _health() -> Config:
+    """Lets the service answer for its health, until this Envoy is told to say that nobody is to call any more."""
+    path = {"name": ":path", "string_match": {"exact": HEALTH_CHECK}}
+    message = "filters.http.health_check.v3.HealthCheck"
+    return extension("envoy.filters.http.health_check", message, pass_through_mode=True, headers=[path])

@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from grpc_common.policy import MethodPolicy
 from localmesh.envoy.config import HEALTH, Config, extension
+from localmesh.intent.route import Route
 from localmesh.topology import Tokens
 
 PROVIDER = "issuer"
 CLOCK_SKEW = 5
 
 
-def verification(tokens: Tokens, jwks: Path, policies: Iterable[MethodPolicy]) -> Config:
+def verification(tokens: Tokens, jwks: Path, routes: Iterable[Route]) -> Config:
     """The filter that wants a valid token for all but health and the methods that are open to everybody.
 
     The token goes on to the service, which looks at it again for roles and scopes.
@@ -25,7 +25,7 @@ def verification(tokens: Tokens, jwks: Path, policies: Iterable[MethodPolicy]) -
         "clock_skew_seconds": CLOCK_SKEW,
         "payload_in_metadata": "token",
     }
-    anonymous = [{"match": {"path": policy.path}} for policy in policies if policy.access.anonymous]
+    anonymous = [{"match": {"path": route.path}} for route in routes if route.anonymous]
     rules = [
         {"match": {"prefix": HEALTH}},
         *anonymous,

@@ -94,6 +94,10 @@ class OpenBao:
         if status not in {ACTIVE, NOT_INITIALIZED}:
             raise MeshError(f"OpenBao is not active yet (status {status})")
 
+    async def stop(self) -> None:
+        """Stops the server; its data stays."""
+        await self.unit.stop()
+
     def client(self) -> hvac.Client:
         """A client with the root token, on a server initialized the first time; blocking."""
         client = hvac.Client(url=self.address, timeout=ANSWER_WITHIN)

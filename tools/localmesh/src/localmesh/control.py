@@ -1,0 +1,80 @@
+"""The socket by which other `./mesh` commands ask a running mesh to do something."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from localmesh.failure import MeshError, UsageError
+from localmesh.processes import Processes
+from localmesh.restart import Restart
+from localmesh.spans.store import Spans
+
+LONGEST_REQUEST = 4096
+
+
+class Control:
+    """Listens on a Unix socket in a folder that only its owner can enter: one JSON line in, JSON lines out.
+
+    An answer is any number of `{"said": …}`, then `{"done": true}` or `{"failure": sentence, "detail": …}`.
+    """
+
+    def __init__(self, path: Path, restart: Restart, processes: Processes, spans: Spans) -> None:
+        self._path = path
+        self._restart = restart
+        self._processes = processes
+        self._spans = spans
+        self._turn = asyncio.Lock()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Begins to listen."""
+        self._server = await asyncio.start_unix_server(self._serve, self._path, limit=LONGEST_REQUEST)
+
+    async def stop(self) -> None:
+        """Listens no more; what is under way is cut."""
+        if self._server is not None:
+            self._server.close()
+            self._server.close_clients()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._server.wait_closed()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, ValueError):
+            try:
+                async for said in self._do(json.loads(await reader.readline())):
+                    await _say(writer, {"said": said})
+                await _say(writer, {"done": True})
+            except MeshError as error:
+                failure = {"failure": str(error), "detail": error.detail, "exit_status": error.exit_status}
+                await _say(writer, failure)
+            writer.close()
+
+    async def _do(self, request: dict[str, Any]) -> AsyncIterator[Any]:
+        match request:
+            case {"restart": str(name)}:
+                async with self._turn:
+                    async for line in self._restart(name):
+                        yield line
+            case {"rotate": bool(authority)}:
+                async with self._turn:
+                    certificates = self._processes.certificates
+                    await (
+                        certificates.replace_authority(self._processes.envoys) if authority else certificates.renew()
+                    )
+                    yield "new certificates" + (" of a new authority" if authority else "")
+            case {"traces": int(count)}:
+                yield [trace.as_json() for trace in self._spans.latest(count)]
+            case {"trace": str(start)}:
+                yield [trace.as_json() for trace in self._spans.find(start)]
+            case _:
+                raise UsageError("the mesh does not know this request; is it another version's?")
+
+
+async def _say(writer: asyncio.StreamWriter, line: dict[str, Any]) -> None:
+    writer.write(f"{json.dumps(line)}\n".encode())
+    await writer.drain()

@@ -1,0 +1,30 @@
+"""How to run a topology."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from localmesh.failure import UsageError
+from localmesh.topology import Topology, near
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a run does otherwise than the topology says."""
+
+    port: int | None = None
+    """The ingress port; `None` for the topology's."""
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+    """The services to run; empty for all."""
+    sidecars: bool = True
+    keep: bool = True
+    """Whether the data is to be there the next time."""
+
+    def instances(self, topology: Topology) -> dict[str, int]:
+        """How many instances each service of the topology has; raises `UsageError` for a service that is none of it."""
+        for name in (*self.replicas, *self.only):
+            if name not in topology.services:
+                raise UsageError(f"there is no service {name}{near(name, topology.services)}")
+        return {
+            name: self.replicas.get(name, 1) if not self.only or name in self.only else 0 for name in topology.services
+        }

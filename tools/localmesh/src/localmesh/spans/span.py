@@ -1,0 +1,59 @@
+"""A span, with what a person wants to see of it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1 import trace_pb2
+
+SHOWN = ("rpc.method", "http.url", "upstream_address", "response_flags", "error.type", "user_agent.original")
+METHODS = ("grpc.path", "rpc.method")
+STATUSES = ("rpc.response.status_code", "rpc.grpc.status_code", "grpc.status_code", "http.status_code")
+LONGEST_VALUE = 200
+NANOSECONDS = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of work: `began` is seconds since 1970, `lasted` seconds; ids are hexadecimal, `parent` may be empty."""
+
+    trace: str
+    id: str
+    parent: str
+    service: str
+    name: str
+    began: float
+    lasted: float
+    failed: bool
+    status: str
+    details: Mapping[str, str]
+
+    @classmethod
+    def of(cls, service: str, span: trace_pb2.Span) -> Self:
+        """A span out of OTLP."""
+        attributes = dict(_texts(span.attributes))
+        return cls(
+            trace=span.trace_id.hex(),
+            id=span.span_id.hex(),
+            parent=span.parent_span_id.hex(),
+            service=service,
+            name=span.name,
+            began=span.start_time_unix_nano / NANOSECONDS,
+            lasted=max(0, span.end_time_unix_nano - span.start_time_unix_nano) / NANOSECONDS,
+            failed=span.status.code == trace_pb2.Status.STATUS_CODE_ERROR,
+            status=next((attributes[name] for name in STATUSES if name in attributes), ""),
+            details={name: attributes[name] for name in SHOWN if attributes.get(name, "-") not in {"", "-"}},
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for the way to another process."""
+        return asdict(self)
+
+
+def _texts(attributes: Iterable[KeyValue]) -> Iterable[tuple[str, str]]:
+    for attribute in attributes:
+        value = attribute.value
+        kind = value.WhichOneof("value")
+        if kind is not None:
+            yield attribute.key, str(getattr(value, kind))[:LONGEST_VALUE]
