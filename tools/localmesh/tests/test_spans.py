@@ -1,0 +1,82 @@
+"""Spans are kept in bounded memory, and shown as the tree that they are."""
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from localmesh.spans.span import Span
+from localmesh.spans.store import Spans
+from localmesh.spans.view import overview, waterfall
+
+
+def _span(trace, number=0, parent="", **fields):
+    values = {"service": "items", "name": "GetItem", "began": 100.0 + number, "lasted": 1.0, "failed": False}
+    values |= {"status": "0", "details": {}} | fields
+    return Span(trace=trace, id=f"{number:016x}", parent=parent, **values)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 30)), st.integers(1, 8), st.integers(1, 20), st.integers(1, 6))
+def test_memory_is_bounded_and_what_is_kept_is_what_came_last(numbers, traces, spans, of_each):
+    store = Spans(traces, spans, of_each)
+    for place, number in enumerate(numbers):
+        store.add([_span(f"{number:032x}", place)])
+    kept = store.latest(1000)
+    assert len(kept) <= traces
+    assert len(store) == sum(len(trace.spans) for trace in kept) <= spans
+    assert all(len(trace.spans) <= of_each for trace in kept)
+    came = Counter(f"{number:032x}" for number in numbers)
+    assert all(len(trace.spans) + trace.left_out <= came[trace.id] for trace in kept)
+
+
+def test_a_trace_is_found_by_the_start_of_its_id():
+    store = Spans()
+    store.add([_span("abcd" + "0" * 28), _span("abce" + "0" * 28)])
+    assert [trace.id for trace in store.find("ABCD")] == ["abcd" + "0" * 28]
+    assert len(store.find("abc")) == 0
+    assert store.find("ffff") == []
+
+
+def test_the_newest_come_first():
+    store = Spans()
+    store.add([_span("a"), _span("b"), _span("c")])
+    assert [trace.id for trace in store.latest(2)] == ["c", "b"]
+    assert store.latest(0) == store.latest(-1) == []
+
+
+def _shown(table):
+    console = Console(width=200, no_color=True)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
+def _trace(*spans):
+    store = Spans()
+    store.add(spans)
+    return store.latest(1)[0].as_json()
+
+
+def test_each_span_stands_below_its_parent():
+    details = {"http.url": "https://localhost/shop.Stock/Get"}
+    trace = _trace(
+        _span("t", 2, parent=f"{1:016x}", service="items", name="shop.Stock/Get"),
+        _span("t", 1, service="ingress", name="ingress", details=details),
+        _span("t", 3, parent="elsewhere", service="orphan"),
+    )
+    lines = [line for line in _shown(waterfall(trace)).splitlines() if "█" in line]
+    assert [line.split("  ")[0] or line.strip().split()[0] for line in lines] == ["ingress", "items", "orphan"]
+    assert "ingress /shop.Stock/Get" in lines[0]
+    assert lines[1].startswith("  items")
+
+
+def test_spans_that_are_each_others_parents_do_not_hang_the_view():
+    trace = _trace(_span("t", 1, parent=f"{2:016x}"), _span("t", 2, parent=f"{1:016x}"))
+    assert "trace t" in _shown(waterfall(trace))
+
+
+def test_the_overview_says_what_failed():
+    trace = _trace(_span("t" * 32, 1, service="ingress"), _span("t" * 32, 2, failed=True, status="14"))
+    assert "ingress → items" in _shown(overview([trace]))
