@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import StatusCode
 
-from grpc_common.errors import AppException, RateLimitError, ValidationError
+from grpc_common.errors import AppException, ValidationError
 from meshwork.common.v1 import errors_pb2
 
 DETAIL_KEY: Final = "error-detail-bin"
@@ -48,9 +48,9 @@ def error_trailers(
         _add_fact(detail, key, value)
     packed = status_pb2.Status(code=_number(status), message=clip(message, MAX_TEXT))
     _add(packed, error_details_pb2.ErrorInfo(reason=code, domain=domain, metadata=detail.metadata))
-    if isinstance(known, RateLimitError):
+    if (seconds := getattr(known, "retry_after", None)) is not None:
         delay = duration_pb2.Duration()
-        delay.FromNanoseconds(max(0, int(known.retry_after * 1e9)))
+        delay.FromNanoseconds(max(0, int(seconds * 1e9)))
         _add(packed, error_details_pb2.RetryInfo(retry_delay=delay))
     if isinstance(known, ValidationError) and known.violations:
         _add(packed, _bad_request(known, MAX_STATUS - packed.ByteSize()))

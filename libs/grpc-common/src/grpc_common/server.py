@@ -18,13 +18,14 @@ from grpc_common.default_chain import default_interceptors
 from grpc_common.health.servicer import HealthServicer
 from grpc_common.interceptors.concurrency import ConcurrencyLimitInterceptor
 from grpc_common.interceptors.error import ErrorInterceptor
+from grpc_common.keepalive import KEEPALIVE
 from grpc_common.listener import ListenError, check_port, clear_socket, is_exposed, tcp_address
 from grpc_common.settings import GRPCServerSettings, SettingsError, TLSSettings, plaintext_refusal
 from grpc_common.tls import CertificateFiles
 from grpc_common.validation.validator import check_constraints
 
 # Without it core shares a taken port with whoever has it, and each gets some of the calls.
-OPTIONS: Final = (("grpc.so_reuseport", 0),)
+OPTIONS: Final = (("grpc.so_reuseport", 0), *KEEPALIVE.server_options())
 
 
 class GRPCServer:

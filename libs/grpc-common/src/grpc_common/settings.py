@@ -91,6 +91,23 @@ class GRPCServerSettings(BaseModel):
         return self
 
 
+class ClientTLSSettings(BaseModel):
+    """The PEM files a client trusts and proves itself with where no mesh does; those put in their place are read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ca: Path | None = Field(default=None, description="Whose certificates servers must have; unset: the system's.")
+    cert: Path | None = Field(default=None, description="The client's certificate, followed by the intermediate ones.")
+    key: Path | None = Field(default=None, description="The private key of the certificate, not encrypted.")
+    server_name: str = Field(default="", description="The name servers' certificates must have; unset: the target's.")
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key are set together, or neither")
+        return self
+
+
 class GRPCClientSettings(BaseModel):
     """How a process calls other services."""
 
@@ -101,6 +118,21 @@ class GRPCClientSettings(BaseModel):
     retry_backoff_base: float = Field(default=1.0, gt=0, description="Seconds of the widest first pause.")
     circuit_breaker_threshold: int = Field(default=5, ge=1, description="Failures in a row that open the breaker.")
     circuit_breaker_timeout: float = Field(default=30.0, gt=0, description="Seconds an open breaker waits.")
+    retry_backoff_max: float = Field(default=10.0, gt=0, description="Seconds of the widest pause of all.")
+    retry_budget_ratio: float = Field(default=0.2, ge=0, le=1, description="The share of calls that may be retried.")
+    hedge_ratio: float = Field(default=0.05, ge=0, le=1, description="The share of calls that may be hedged; 0: none.")
+    hedge_delay: float | None = Field(
+        default=None, gt=0, description="Seconds after which a call is hedged; unset: the method's own p95."
+    )
+    tls: ClientTLSSettings | None = Field(default=None, description="What to trust and to prove; unset: the system's.")
+    behind_sidecar: bool = Field(default=False, description="Whether a sidecar balances: then it gets all calls.")
+    health_check: bool = Field(default=False, description="Whether servers that report NOT_SERVING get no calls.")
+
+    @model_validator(mode="after")
+    def _backoff_grows(self) -> Self:
+        if self.retry_backoff_max < self.retry_backoff_base:
+            raise ValueError("retry_backoff_max must be at least retry_backoff_base")
+        return self
 
 
 class GRPCSettings(BaseModel):

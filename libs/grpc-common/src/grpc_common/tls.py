@@ -1,6 +1,7 @@
-"""A server's certificate in files, which may be replaced while it serves."""
+"""Certificates in files, and a server's own, which may be replaced while it serves."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from grpc_common.settings import SettingsError, TLSSettings
 
-type _Version = tuple[tuple[int, ...], ...]
+type Version = tuple[tuple[int, ...], ...]
 
 
 class CertificateError(Exception):
@@ -29,13 +30,13 @@ class CertificateFiles:
     def __init__(self, settings: TLSSettings) -> None:
         self._settings: Final = settings
         self._paths: Final = [path for path in (settings.cert, settings.key, settings.client_ca) if path is not None]
-        self._seen: _Version = ()
+        self._seen: Version = ()
         self._log = structlog.get_logger(component="tls")
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return what `add_secure_port` wants. Raise SettingsError when the files cannot be used."""
         try:
-            self._seen = self._version()
+            self._seen = file_version(self._paths)
             first = self._read()
         except CertificateError as error:
             raise SettingsError([f"{error}."]) from error
@@ -45,7 +46,7 @@ class CertificateFiles:
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
         # Core asks in a thread of its own, before each handshake; nothing may be raised there.
         try:
-            version = self._version()
+            version = file_version(self._paths)
             if version == self._seen:
                 return None
             self._seen = version  # also of what cannot be used: it is told once and not read again
@@ -54,35 +55,47 @@ class CertificateFiles:
             self._log.error("certificate not read, the one before stays", problem=str(error))
             return None
 
-    def _version(self) -> _Version:
-        versions: list[tuple[int, ...]] = []
-        for path in self._paths:
-            try:
-                stat = path.stat()
-            except OSError:
-                versions.append(())  # who reads it says why
-            else:
-                versions.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
-        return tuple(versions)
-
     def _read(self) -> grpc.ServerCertificateConfiguration:
         settings = self._settings
-        chain, key = _content(settings.cert), _content(settings.key)
-        leaf = _certificates(settings.cert, chain)[0]
-        try:
-            public = load_pem_private_key(key, None).public_key()
-        except TypeError as error:
-            raise CertificateError(f"{settings.key} is encrypted: give a key without a passphrase") from error
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise CertificateError(f"{settings.key} is not a private key in PEM") from error
-        if public != leaf.public_key():
-            raise CertificateError(f"{settings.key} is not the key of the certificate {settings.cert}")
-        roots = None
-        if settings.client_ca is not None:
-            roots = _content(settings.client_ca)
-            _certificates(settings.client_ca, roots)
+        chain, key, leaf = read_pair(settings.cert, settings.key)
+        roots = None if settings.client_ca is None else read_authorities(settings.client_ca)
         self._log.info("certificate read", path=str(settings.cert), until=leaf.not_valid_after_utc.isoformat())
         return grpc.ssl_server_certificate_configuration([(key, chain)], roots)
+
+
+def read_pair(cert: Path, key: Path) -> tuple[bytes, bytes, x509.Certificate]:
+    """Return the chain, its key and the first certificate of the chain; raise CertificateError unless they fit."""
+    chain, secret = _content(cert), _content(key)
+    leaf = _certificates(cert, chain)[0]
+    try:
+        public = load_pem_private_key(secret, None).public_key()
+    except TypeError as error:
+        raise CertificateError(f"{key} is encrypted: give a key without a passphrase") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateError(f"{key} is not a private key in PEM") from error
+    if public != leaf.public_key():
+        raise CertificateError(f"{key} is not the key of the certificate {cert}")
+    return chain, secret, leaf
+
+
+def read_authorities(path: Path) -> bytes:
+    """Return certificates of authorities; raise CertificateError where there are none."""
+    pem = _content(path)
+    _certificates(path, pem)
+    return pem
+
+
+def file_version(paths: Iterable[Path]) -> Version:
+    """Return what changes whenever one of the files does."""
+    versions: list[tuple[int, ...]] = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:
+            versions.append(())  # who reads it says why
+        else:
+            versions.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    return tuple(versions)
 
 
 def _content(path: Path) -> bytes:

@@ -7,7 +7,7 @@ from typing import Final
 from opentelemetry import baggage, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags, TraceState
 
 type Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -45,10 +45,10 @@ def extract(metadata: Metadata | None) -> Context:
     return context
 
 
-def inject(metadata: Metadata | None = None) -> tuple[tuple[str, str | bytes], ...]:
-    """Return `metadata` of an outgoing call with the current span as its parent, and the baggage."""
+def inject(metadata: Metadata | None = None, parent: Span | None = None) -> tuple[tuple[str, str | bytes], ...]:
+    """Return `metadata` of an outgoing call with `parent`, or else the current span, as its parent, and the baggage."""
     pairs = [pair for pair in metadata or () if pair[0] not in KEYS]
-    span = trace.get_current_span().get_span_context()
+    span = (parent or trace.get_current_span()).get_span_context()
     if span.is_valid:
         pairs.append((PARENT, f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"))
         if span.trace_state:

@@ -1,0 +1,1 @@
+"""Calling other services: channels, deadlines, retries, breakers, hedging and typed errors."""

@@ -1,0 +1,36 @@
+"""What all calls of one method on one connection share."""
+
+from typing import TYPE_CHECKING, Final
+
+from grpc_common.client.breaker import CircuitBreaker
+from grpc_common.client.call_plan import CallPlan
+from grpc_common.client.hedge_budget import HedgeBudget, Latencies
+
+if TYPE_CHECKING:
+    from grpc_common.client.connection import Connection
+
+
+class ClientMethod:
+    """A method with its plan, breaker and numbers."""
+
+    __slots__ = ("attributes", "breaker", "connection", "hedges", "latencies", "metrics", "plan", "span_name")
+
+    def __init__(self, plan: CallPlan, connection: "Connection", breaker: CircuitBreaker) -> None:
+        self.plan: Final = plan
+        self.connection: Final = connection
+        self.breaker: Final = breaker
+        self.metrics: Final = connection.calling.metrics.method(plan)
+        self.hedges: Final = HedgeBudget(connection.calling.retry.hedge_ratio)
+        self.latencies: Final = Latencies()
+        self.span_name: Final = f"{plan.service}/{plan.name}"
+        self.attributes: Final = {
+            "rpc.system": "grpc",
+            "rpc.service": plan.service,
+            "rpc.method": plan.name,
+            "server.address": connection.target,
+        }
+
+    def hedge_delay(self) -> float | None:
+        """Return the seconds after which a call is slow, or None while that is not known."""
+        fixed = self.connection.calling.retry.hedge_delay
+        return self.latencies.p95 if fixed is None else fixed

@@ -1,0 +1,289 @@
+"""Calls with a stream of replies: opened with as many attempts as it takes, then read message by message."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+from grpc import StatusCode, aio
+
+from grpc_common.client.call import ClientCall
+from grpc_common.client.remote_error import RemoteError
+from grpc_common.client.requests import Requests
+from grpc_common.client.unary_reply import PendingCall, unreadable
+from grpc_common.outcome import is_cancelled
+
+END: Final = aio.EOF
+
+
+class Opening:
+    """A stream up to its first message, and the way on from there."""
+
+    __slots__ = ("call", "given_away", "iterator", "opened", "parse", "requests", "send", "task")
+
+    def __init__(
+        self,
+        call: ClientCall,
+        send: Callable[[ClientCall, float], Any],
+        parse: Callable[[bytes], Any] | None,
+        requests: Requests | None,
+    ) -> None:
+        self.call = call
+        self.send = send
+        self.parse = parse
+        self.requests = requests
+        self.iterator: Any = None
+        self.opened = False
+        self.given_away = False
+        """Whether the caller has seen something of the present attempt, so that no other can take its place."""
+        self.task: asyncio.Task[Any] | None = None
+        if call.ended:
+            return
+        if call.method.plan.attempts > 1:
+            self.task = asyncio.Task(self.open(), loop=asyncio.get_running_loop(), eager_start=True)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        call = self.call
+        call.inner = inner = self.send(call, call.begin_attempt())
+        self.iterator = aiter(inner)
+        if self.requests is not None:
+            self.requests.pump_into(inner)
+
+    async def open(self) -> Any:
+        """Return the first message, or END with the call's end in the call."""
+        call = self.call
+        while True:
+            if self.iterator is None:
+                self._begin()
+            try:
+                raw = await anext(self.iterator, END)
+            except aio.AioRpcError as rpc:
+                failure = call.failed(rpc)
+                if self.given_away:
+                    return self._failed(failure)
+                self._stop_requests()
+                self.iterator = None
+                if (error := await call.again(failure)) is not None:
+                    return self._failed(error)
+                continue
+            except asyncio.CancelledError:
+                if is_cancelled():
+                    raise
+                return self._cut()
+            if raw is END:
+                self.finish(StatusCode.OK)
+            else:
+                call.answered()
+                call.method.metrics.received += 1
+            return raw
+
+    async def next(self) -> Any:
+        """Return the next message, or END; raise what the call has failed with."""
+        call = self.call
+        if not self.opened and not call.ended:
+            try:
+                raw = await (self.open() if self.task is None else self.task)
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+            self.opened = True
+        elif not self.opened and self.task is not None and self.task.done() and not self.task.cancelled():
+            self.opened = True  # it ended before anybody asked
+            raw = self.task.result()
+        elif call.ended:
+            raw = END
+        else:
+            raw = await self._next()
+        if raw is END:
+            self.raise_failure()
+            return END
+        if self.parse is None:
+            return raw
+        try:
+            return self.parse(raw)
+        except Exception as problem:  # the parser's, whichever that is
+            error = unreadable(call, problem)
+            call.inner.cancel()
+            self._failed(error)
+            raise error from problem
+
+    async def _next(self) -> Any:
+        call = self.call
+        try:
+            raw = await anext(self.iterator, END)
+        except aio.AioRpcError as rpc:
+            return self._failed(call.failed(rpc))
+        except asyncio.CancelledError:
+            if is_cancelled():
+                self.cancel()
+                raise
+            return self._cut()
+        if raw is END:
+            self.finish(StatusCode.OK)
+        else:
+            call.method.metrics.received += 1
+        return raw
+
+    def raise_failure(self) -> None:
+        """Raise what the call has ended with, unless that is OK."""
+        if self.requests is not None and self.requests.failure is not None:
+            raise self.requests.failure
+        call = self.call
+        if call.error is not None:
+            raise call.error
+        if call.status is StatusCode.CANCELLED:
+            raise asyncio.CancelledError
+
+    def _cut(self) -> Any:
+        """End after a cancellation that was not this task's: of the source, a call of `cancel`, a closed channel."""
+        call = self.call
+        if not call.ended:
+            if self.requests is not None and self.requests.failure is not None:
+                self.finish(StatusCode.CANCELLED)
+            else:
+                return self._failed(call.closed())
+        return END
+
+    def _failed(self, error: RemoteError) -> Any:
+        self.call.fail(error)
+        self._stop_requests()
+        return END
+
+    def finish(self, status: StatusCode) -> None:
+        """End the call, and whatever works for it."""
+        self.call.end(status)
+        self._stop_requests()
+
+    def _stop_requests(self) -> None:
+        if self.requests is not None:
+            self.requests.close()
+
+    def cancel(self) -> bool:
+        """Cancel the call with all its attempts; say whether that was in time."""
+        call = self.call
+        if call.ended:
+            return False
+        self.finish(StatusCode.CANCELLED)
+        if self.task is not None:
+            self.task.cancel()
+        if call.inner is not None:
+            call.inner.cancel()
+        return True
+
+
+class ReplyStream(PendingCall):
+    """A call with a stream of replies: iterate, or `read` until `grpc.aio.EOF`.
+
+    A stream that nobody holds any more is cancelled: `break` in the loop over `stub.ListItems(request)` ends the call.
+    Whoever keeps the stream in a variable cancels it, or opens it in `async with`.
+    """
+
+    __slots__ = ("_loop", "_opening", "_thread")
+
+    def __init__(self, opening: Opening, loop: asyncio.AbstractEventLoop) -> None:
+        self._call = opening.call
+        self._opening = opening
+        self._loop = loop
+        self._thread = threading.get_ident()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        reply = await self._opening.next()
+        if reply is END:
+            raise StopAsyncIteration
+        return reply
+
+    async def read(self) -> Any:
+        """Return the next reply, or `grpc.aio.EOF` after the last."""
+        return await self._opening.next()
+
+    async def write(self, request: Any) -> None:
+        """Send another request; what the call has failed with is raised when it has ended."""
+        requests = self._requests()
+        try:
+            await requests.write(request)
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            await self._settled()
+            self._opening.raise_failure()
+            raise
+
+    async def done_writing(self) -> None:
+        """Say that there are no more requests."""
+        await self._requests().done_writing()
+
+    def _requests(self) -> Requests:
+        requests = self._opening.requests
+        if requests is None:
+            raise aio.UsageError("the call has a single request")
+        self._opening.raise_failure()
+        return requests
+
+    async def initial_metadata(self) -> aio.Metadata:
+        """Return what the server sent first; from then on the call is not tried again."""
+        if self._call.inner is None:
+            return aio.Metadata()
+        self._opening.given_away = True
+        found: aio.Metadata = await self._call.inner.initial_metadata()
+        return found
+
+    async def wait_for_connection(self) -> None:
+        """Wait until the server has begun to answer; raise what the call failed with."""
+        await self.initial_metadata()
+        self._opening.raise_failure()
+
+    def cancel(self) -> bool:
+        """Cancel the call; say whether that was in time."""
+        return self._opening.cancel()
+
+    def cancelled(self) -> bool:
+        """Say whether it was cancelled here."""
+        return self._call.status is StatusCode.CANCELLED and self._call.error is None
+
+    def done(self) -> bool:
+        """Say whether the call has ended."""
+        return self._call.ended
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Have `callback` called with this call when the present attempt has ended."""
+        if self._call.inner is None:
+            callback(self)
+        else:
+            self._call.inner.add_done_callback(lambda _: callback(self))
+
+    async def _settled(self) -> None:
+        opening, call = self._opening, self._call
+        if call.ended:
+            return
+        if opening.task is not None and not opening.task.done():
+            await asyncio.wait((opening.task,))
+        if opening.call.ended or call.inner is None:
+            return
+        # Nobody has read to the end: the status is core's alone so far.
+        status = await call.inner.code()
+        if call.ended:
+            return
+        if status is StatusCode.OK:
+            opening.finish(status)
+            return
+        trailers = await call.inner.trailing_metadata()
+        rpc = aio.AioRpcError(status, aio.Metadata(), trailers, await call.inner.details())
+        opening.call.fail(call.failed(rpc))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        self.cancel()
+
+    def __del__(self) -> None:
+        opening = getattr(self, "_opening", None)
+        if opening is None or opening.call.ended:
+            return
+        if threading.get_ident() == self._thread:
+            opening.cancel()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(opening.cancel)

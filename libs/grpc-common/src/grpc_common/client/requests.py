@@ -1,0 +1,150 @@
+"""The requests of a call that streams them: written by hand, or taken from an iterator and, if need be, sent again."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, Final
+
+from grpc import aio
+
+from grpc_common.client.call import ClientCall
+
+type Source = AsyncIterable[Any] | Iterable[Any]
+
+_END: Final = object()
+
+
+class Requests:
+    """Feeds the attempts of a call from one source.
+
+    A sequence can be sent again; so can the beginning of an iterator as long as it fits into `buffer_bytes`. What is
+    written by hand cannot: nobody knows what its writer has made of what it has read in between.
+    """
+
+    __slots__ = ("_buffer", "_call", "_ended", "_inner", "_kept", "_pulling", "_pump", "_room", "_serialize", "_source",
+                 "failure")  # fmt: skip
+
+    def __init__(self, call: ClientCall, source: Source | None, serialize: Callable[[Any], bytes] | None) -> None:
+        self.failure: BaseException | None = None
+        """What the source has raised; it ends the call, and its caller gets it."""
+        self._call = call
+        self._source: Any = source
+        self._serialize = serialize
+        self._inner: Any = None
+        self._pump: asyncio.Task[None] | None = None
+        self._pulling: asyncio.Task[None] | None = None
+        self._kept: list[bytes] = []
+        self._ended = False
+        self._room = call.method.connection.calling.retry.buffer_bytes
+        self._buffer = False
+        if source is None:
+            call.repeatable = False
+        elif not isinstance(source, Sequence):
+            self._buffer = call.method.plan.attempts > 1
+            if not isinstance(source, AsyncIterable):
+                self._source = iter(source)
+            elif self._buffer:
+                self._source = aiter(source)
+
+    def pump_into(self, inner: Any) -> "Pump":
+        """Send everything to `inner`, an attempt that has just begun, from the first request on."""
+        self._inner = inner
+        if self._source is None:
+            return Pump(None)
+        self._pump = asyncio.create_task(self._send_all(inner), name="requests of a call")
+        return Pump(self._pump)
+
+    def close(self) -> None:
+        """Stop; the call has ended."""
+        for task in (self._pump, self._pulling):
+            if task is not None:
+                task.cancel()
+
+    async def write(self, request: Any) -> None:
+        """Send one request by hand. Raise what the call has failed with when it has ended."""
+        if self._source is not None:
+            raise aio.UsageError("the call takes its requests from an iterator")
+        raw = request if self._serialize is None else self._serialize(request)
+        await self._inner.write(raw)
+        self._call.method.metrics.sent += 1
+
+    async def done_writing(self) -> None:
+        """Say that there are no more."""
+        if self._source is not None:
+            raise aio.UsageError("the call takes its requests from an iterator")
+        await self._inner.done_writing()
+
+    async def _send_all(self, inner: Any) -> None:
+        metrics = self._call.method.metrics
+        messages = self._messages()
+        while True:
+            try:
+                raw = await anext(messages, _END)
+            except Exception as error:  # noqa: BLE001  # the source's own, whichever that is
+                self.failure = error
+                inner.cancel()
+                return
+            try:
+                if raw is _END:
+                    await inner.done_writing()
+                    return
+                await inner.write(raw)
+            except (aio.AioRpcError, asyncio.InvalidStateError):
+                return  # the call has ended, and says by itself why
+            metrics.sent += 1
+
+    async def _messages(self) -> AsyncIterator[bytes]:
+        serialize = self._serialize or bytes
+        if self._buffer:
+            async for raw in self._buffered():
+                yield raw
+        elif isinstance(self._source, AsyncIterable):
+            async for message in self._source:
+                yield serialize(message)
+        else:
+            for message in self._source:
+                yield serialize(message)
+
+    async def _buffered(self) -> AsyncIterator[bytes]:
+        kept, at = self._kept, 0
+        while True:
+            while at < len(kept):
+                yield kept[at]
+                at += 1
+            if self._ended:
+                return
+            if self._room < 0:
+                kept.clear()  # too much to be sent again; from here on it only passes through
+                at = 0
+            if self._pulling is None:
+                self._pulling = asyncio.create_task(self._pull(), name="next request of a call")
+            # An attempt that fails must not break off the source in the midst of its work.
+            await asyncio.shield(self._pulling)
+
+    async def _pull(self) -> None:
+        try:
+            source = self._source
+            message = await anext(source, _END) if isinstance(source, AsyncIterator) else next(source, _END)
+            if message is _END:
+                self._ended = True
+                return
+            raw = (self._serialize or bytes)(message)  # type: ignore[call-overload]  # not _END any more
+            self._kept.append(raw)
+            self._room -= len(raw)
+            if self._room < 0:
+                self._call.repeatable = False
+        finally:
+            self._pulling = None
+
+
+class Pump:
+    """The sending of the requests of one attempt."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[None] | None) -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        """Stop it."""
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,272 @@
+"""The circuit breaker against its model, in virtual time, and what its callers see of it."""
+
+import asyncio
+
+import grpc
+import pytest
+from grpc import StatusCode
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+import virtual_time
+from client_kit import Server, Stub, make_factory, over_script, path, serving, text
+from grpc_common.client.breaker import BreakerState, CircuitBreaker, CircuitBreakerConfig
+from grpc_common.client.remote_error import CircuitOpenError, RemoteError, RemoteUnavailableError
+from grpc_common.error_trailers import STATUS_KEY
+from grpc_common.fixed_clock import FixedClock
+from scripted_channel import Answer, ScriptedChannel
+
+CLOSED, HALF_OPEN, OPEN = BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN
+NEVER_BY_RATIO = 10**9
+
+
+class Model:
+    """The breaker as the specification has it: a threshold of failures in a row, a recovery time, limited probes."""
+
+    def __init__(self, config):
+        self.config = config
+        self.state, self.row, self.opened, self.probes, self.proofs, self.era = CLOSED, 0, 0.0, 0, 0, 0
+
+    def become(self, state, now):
+        self.state, self.row, self.probes, self.proofs = state, 0, 0, 0
+        self.era += 1
+        self.opened = now
+
+    def admit(self, now):
+        if self.state is OPEN and now - self.opened >= self.config.recovery_timeout:
+            self.become(HALF_OPEN, now)
+        if self.state is OPEN or (self.state is HALF_OPEN and self.probes >= self.config.half_open_max_calls):
+            return None
+        self.probes += self.state is HALF_OPEN
+        return self.era
+
+    def end(self, era, how, now):
+        if era != self.era:
+            return
+        if self.state is HALF_OPEN:
+            self.probes -= 1
+        if how == "failure":
+            self.row += 1
+            if self.state is HALF_OPEN or self.row >= self.config.failure_threshold:
+                self.become(OPEN, now)
+        elif how == "success":
+            self.row = 0
+            if self.state is HALF_OPEN:
+                self.proofs += 1
+                if self.proofs >= self.config.half_open_max_calls:
+                    self.become(CLOSED, now)
+
+
+steps = st.lists(
+    st.one_of(
+        st.just(("begin",)),
+        st.tuples(st.sampled_from(["success", "failure", "failure", "neither"]), st.integers(0, 50)),
+        st.tuples(st.just("wait"), st.floats(0, 8)),
+    ),
+    max_size=120,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(steps=steps, threshold=st.integers(1, 6), recovery=st.floats(0.5, 10), probes=st.integers(1, 3))
+def test_the_breaker_goes_from_state_to_state_as_its_model_does(steps, threshold, recovery, probes):
+    """P8: for any sequence of results, also of calls that overlap and end after the state has changed."""
+    config = CircuitBreakerConfig(threshold, recovery, minimum_calls=NEVER_BY_RATIO, half_open_max_calls=probes)
+    clock = FixedClock(0.0)
+    told = []
+    breaker, model = CircuitBreaker(config, clock, lambda *change: told.append(change[:2])), Model(config)
+    calls = []
+    for step in steps:
+        before = model.state
+        if step[0] == "wait":
+            clock.advance(step[1])
+        elif step[0] == "begin":
+            ticket, era = breaker.admit(), model.admit(clock())
+            assert bool(ticket) == (era is not None)
+            if ticket:
+                calls.append((ticket, era))
+        elif calls:
+            ticket, era = calls.pop(step[1] % len(calls))
+            getattr(breaker, step[0])(ticket)
+            model.end(era, step[0], clock())
+        assert breaker.state is model.state
+        if model.state is not before:
+            assert told[-1][1] is model.state
+        if breaker.state is OPEN:
+            assert 0 <= breaker.retry_after <= recovery
+    assert all(change in {(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, OPEN), (HALF_OPEN, CLOSED)} for change in told)
+
+
+@settings(max_examples=150, deadline=None)
+@given(results=st.lists(st.tuples(st.booleans(), st.floats(0, 3)), max_size=100), ratio=st.floats(0.1, 1))
+def test_a_share_of_failures_within_the_window_opens_it(results, ratio):
+    """P8: by share. Slices make the window at most a tenth shorter than it says."""
+    config = CircuitBreakerConfig(NEVER_BY_RATIO, 30, failure_ratio=ratio, window=10, minimum_calls=5)
+    clock = FixedClock(0.0)
+    breaker = CircuitBreaker(config, clock)
+    log = []
+    for good, pause in results:
+        clock.advance(pause)
+        ticket = breaker.admit()
+        (breaker.success if good else breaker.failure)(ticket)
+        log.append((clock(), good))
+        shares = []
+        for window in (9, 10):
+            recent = [good for at, good in log if at > clock() - window - 1e-9]
+            bad = recent.count(False)
+            shares.append(not good and len(recent) >= 5 and bad >= len(recent) * ratio)
+        if all(shares) and len({*shares}) == 1 and breaker.state is CLOSED:
+            # Only a boundary between slices may tell otherwise.
+            recent = [at for at, _ in log if clock() - 10 - 1e-9 < at <= clock() - 9]
+            assert recent, (log, breaker.state)
+        if breaker.state is OPEN:
+            recent = [good for at, good in log if at > clock() - 10 - 1e-9]
+            assert len(recent) >= 5
+            return
+
+
+def fail(*, times, after):
+    return [Answer(StatusCode.UNAVAILABLE, after)] * times
+
+
+def test_an_open_breaker_answers_at_once_and_says_so():
+    """P8: through the whole client."""
+
+    async def scenario():
+        channel = ScriptedChannel(*fail(times=3, after=0.1), Answer())
+        config = CircuitBreakerConfig(failure_threshold=3, recovery_timeout=7)
+        stub, _ = over_script(channel, breaker=config)
+        for _ in range(3):
+            with pytest.raises(RemoteUnavailableError) as failed:
+                await stub.Write(text())
+            assert not isinstance(failed.value, CircuitOpenError)
+        loop = asyncio.get_running_loop()
+        opened = loop.time()
+        with pytest.raises(CircuitOpenError) as refused:
+            await stub.Write(text())
+        assert loop.time() == opened
+        error = refused.value
+        assert error.status is StatusCode.UNAVAILABLE
+        assert (error.reason, error.domain, error.attempts) == ("CIRCUIT_OPEN", "grpc_common.client", 0)
+        assert error.retry_after == pytest.approx(7)
+        assert dict(error.trailers)[STATUS_KEY]
+        assert len(channel.attempts) == 3
+        await stub.Read(text())  # another method has a breaker of its own
+        await asyncio.sleep(6.9)
+        with pytest.raises(CircuitOpenError):
+            await stub.Write(text())
+        await asyncio.sleep(0.2)
+        await asyncio.gather(stub.Write(text()))
+        await stub.Write(text())
+
+    virtual_time.run(scenario())
+
+
+def test_half_open_lets_few_through_and_a_cancelled_probe_makes_room():
+    async def scenario():
+        channel = ScriptedChannel(*fail(times=1, after=0), Answer(seconds=1))
+        stub, connection = over_script(channel, breaker=CircuitBreakerConfig(1, 5))
+        with pytest.raises(RemoteUnavailableError):
+            await stub.Write(text())
+        await asyncio.sleep(5)
+        probe = stub.Write(text())
+        with pytest.raises(CircuitOpenError):
+            await stub.Write(text())
+        probe.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await probe
+        await stub.Write(text())
+        breaker = connection.method(path("Write"), request_streaming=False, response_streaming=False).breaker
+        assert breaker.state is CLOSED
+
+    virtual_time.run(scenario())
+
+
+@pytest.mark.parametrize("status", [status for status in StatusCode if status is not StatusCode.DEADLINE_EXCEEDED])
+def test_only_what_speaks_of_the_infrastructure_counts(status):
+    async def scenario():
+        channel = ScriptedChannel(Answer(status))
+        stub, _ = over_script(channel, breaker=CircuitBreakerConfig(3))
+        for _ in range(10):
+            assert await stub.Write(text()).code() is status  # also of those that the open breaker answers
+        return len(channel.attempts)
+
+    assert virtual_time.run(scenario()) == (3 if status is StatusCode.UNAVAILABLE else 10)
+
+
+def test_calls_that_are_not_answered_in_time_count():
+    async def scenario():
+        channel = ScriptedChannel(Answer(seconds=1000))
+        stub, _ = over_script(channel, breaker=CircuitBreakerConfig(2))
+        statuses = [await stub.Write(text(), timeout=1).code() for _ in range(3)]
+        return statuses, len(channel.attempts)
+
+    statuses, sent = virtual_time.run(scenario())
+    assert statuses == [StatusCode.DEADLINE_EXCEEDED] * 2 + [StatusCode.UNAVAILABLE]
+    assert sent == 2
+
+
+def test_calls_without_time_say_nothing_of_the_target():
+    async def scenario():
+        stub, _ = over_script(ScriptedChannel(Answer()), breaker=CircuitBreakerConfig(1))
+        assert await stub.Write(text(), timeout=0).code() is StatusCode.DEADLINE_EXCEEDED
+        await stub.Write(text())
+
+    virtual_time.run(scenario())
+
+
+def test_a_call_counts_once_however_many_attempts_it_took():
+    async def scenario():
+        channel = ScriptedChannel(Answer(StatusCode.UNAVAILABLE))
+        stub, _ = over_script(channel, breaker=CircuitBreakerConfig(2))
+        for _ in range(2):
+            with pytest.raises(RemoteError) as failed:
+                await stub.Read(text())
+            assert not isinstance(failed.value, CircuitOpenError)
+        with pytest.raises(CircuitOpenError):
+            await stub.Read(text())
+
+    virtual_time.run(scenario())
+
+
+def test_a_connection_that_is_back_is_tried_before_the_time_is_up():
+    async def scenario():
+        channel = ScriptedChannel(*fail(times=1, after=0), Answer())
+        channel.state = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        stub, _ = over_script(channel, breaker=CircuitBreakerConfig(1, 30))
+        with pytest.raises(RemoteUnavailableError):
+            await stub.Write(text())
+        with pytest.raises(CircuitOpenError):
+            await stub.Write(text())
+        channel.state = grpc.ChannelConnectivity.READY
+        await stub.Write(text())
+
+    virtual_time.run(scenario())
+
+
+async def test_the_state_is_logged_and_shown():
+    registry = CollectorRegistry()
+
+    async def refuse(request, context):
+        await context.abort(StatusCode.UNAVAILABLE, "not now")
+
+    config = CircuitBreakerConfig(2, 30)
+    with capture_logs() as lines:
+        async with (
+            make_factory(registry=registry, circuit_breaker_config=config) as factory,
+            serving(Server(Write=refuse)) as target,
+        ):
+            stub = Stub(await factory.create_channel(target, secure=False))
+            labels = {"target": f"dns:///{target}", "grpc_path": path("Write")}
+            assert registry.get_sample_value("grpc_client_breaker_state", labels) == 0
+            for _ in range(3):
+                with pytest.raises(RemoteUnavailableError):
+                    await stub.Write(text())
+            assert registry.get_sample_value("grpc_client_breaker_state", labels) == 2
+            counted = {"grpc_type": "unary", "grpc_service": path("")[1:-1], "grpc_method": "Write"}
+            assert registry.get_sample_value("grpc_client_breaker_refused_total", counted) == 1
+            assert registry.get_sample_value("grpc_client_attempts_total", counted) == 2
+    (line,) = [line for line in lines if line["event"] == "circuit breaker"]
+    assert (line["before"], line["after"], line["log_level"]) == ("CLOSED", "OPEN", "warning")
