@@ -95,7 +95,7 @@ def test_the_breaker_goes_from_state_to_state_as_its_model_does(steps, threshold
         if model.state is not before:
             assert told[-1][1] is model.state
         if breaker.state is OPEN:
-            assert 0 <= breaker.retry_after <= recovery
+            assert 0 <= breaker.retry_after <= recovery + 1e-6
     assert all(change in {(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, OPEN), (HALF_OPEN, CLOSED)} for change in told)
 
 
