@@ -19,16 +19,18 @@ from localmesh.issuer import Issuer
 from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
 
 TOPOLOGY = topology.IN_THE_TREE
+RELAYS = Path(__file__).parent / "relay" / "topology.toml"
 WITHIN = 120
 
 
 class MeshCommand:
     """`./mesh` with a state folder and an ingress port of its own."""
 
-    def __init__(self, state: Path, described: Path = TOPOLOGY) -> None:
+    def __init__(self, state: Path, described: Path = TOPOLOGY, env: Mapping[str, str] | None = None) -> None:
         self.state = state
         self.port = ports.free_port()
         self._described = described
+        self._env = dict(env or {})
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Starts the command and returns at once."""
@@ -38,7 +40,7 @@ class MeshCommand:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(env or {})},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **self._env, **(env or {})},
         )
 
     def __call__(self, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
@@ -110,6 +112,31 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshCommand]:
     command.up()
     yield command
     assert command("down")[0] == 0
+
+
+@pytest.fixture(scope="session")
+def relay_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshCommand]:
+    """A running mesh in which a front calls two relays, the same for all tests: leave it as it was."""
+    with relays(tmp_path_factory.mktemp("relays"), "--replicas", "relay=2") as command:
+        yield command
+
+
+@pytest.fixture(scope="session")
+def tampered_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshCommand]:
+    """The same with a caller, a role, a retry and a timeout taken out of the protos."""
+    with relays(tmp_path_factory.mktemp("tampered"), env={"TAMPERED_WITHOUT": "caller,role,retry,timeout"}) as command:
+        yield command
+
+
+@contextlib.contextmanager
+def relays(state: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[MeshCommand]:
+    """A mesh of the relay and the front."""
+    command = MeshCommand(state, RELAYS, env)
+    command.up(*arguments)
+    try:
+        yield command
+    finally:
+        assert command("down")[0] == 0
 
 
 @pytest.fixture

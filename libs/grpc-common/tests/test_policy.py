@@ -121,3 +121,14 @@ def test_a_write_is_not_retried():
 def test_a_default_alone_is_no_policy():
     with pytest.raises(PolicyError, match="has no policy"):
         method_policy(method(None, default=Policy(access=ANONYMOUS, **timeout())))
+
+
+def test_a_duration_of_its_own_replaces_the_whole_default():
+    """The seconds of one and the nanos of the other would be a third."""
+    retry = {"owner": policy_pb2.RETRY_OWNER_CLIENT, "max_attempts": 2}
+    pauses = {"initial": {"seconds": 1}, "max": {"seconds": 9}}
+    default = Policy(access=ANONYMOUS, timeout={"seconds": 3}, retry=RetryOption(**retry, backoff=Backoff(**pauses)))
+    short = Backoff(initial={"nanos": 100_000_000}, max={"nanos": 200_000_000})
+    own = Policy(timeout={"nanos": 500_000_000}, retry=RetryOption(backoff=short))
+    policy = method_policy(method(own, default, IDEMPOTENT))
+    assert (policy.timeout, policy.retry.initial, policy.retry.max) == (0.5, 0.1, 0.2)

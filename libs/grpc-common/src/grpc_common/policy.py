@@ -164,6 +164,13 @@ def _merge(shared: policy_pb2.Policy, own: policy_pb2.Policy) -> policy_pb2.Poli
         merged.access.ClearField("scopes")
     if own.retry.codes:
         merged.retry.ClearField("codes")
+    # A duration is one value: merged, the seconds of one would stand beside the nanos of the other.
+    if own.HasField("timeout"):
+        merged.ClearField("timeout")
+    if own.retry.backoff.HasField("initial"):
+        merged.retry.backoff.ClearField("initial")
+    if own.retry.backoff.HasField("max"):
+        merged.retry.backoff.ClearField("max")
     merged.MergeFrom(own)
     return merged
 

@@ -1,6 +1,6 @@
 """The protos of two services for tests, made here as `protoc` would make them.
 
-RELAY_WITHOUT names what is taken out of the policies: caller, role, retry, timeout, any of them.
+TAMPERED_WITHOUT names what is taken out of the policies: caller, role, retry, timeout, any of them.
 """
 
 import os
@@ -10,7 +10,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, text_format, wrappe
 from meshwork.policy.v1 import policy_pb2
 
 TEXT = f".{wrappers_pb2.StringValue.DESCRIPTOR.full_name}"
-WITHOUT = frozenset(filter(None, os.environ.get("RELAY_WITHOUT", "").split(",")))
+WITHOUT = frozenset(filter(None, os.environ.get("TAMPERED_WITHOUT", "").split(",")))
 OPEN = "access {mode: ACCESS_MODE_ANONYMOUS}"
 READS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
 

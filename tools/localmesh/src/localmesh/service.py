@@ -16,6 +16,7 @@ from localmesh.workload import Workload
 # Who says NOT_SERVING goes on serving until the ingress has certainly seen it: so no call need be repeated.
 LAME_DUCK_SECONDS = 2 * NOTICED_WITHIN
 DRAIN_SECONDS = 5
+SPANS = {"OTEL_BSP_SCHEDULE_DELAY": "500"}  # milliseconds: who looks at a trace looks at once
 STOP_WITHIN = LAME_DUCK_SECONDS + DRAIN_SECONDS + 5.0
 
 
@@ -33,6 +34,7 @@ class Given:
 
 def serve(workload: Workload, given: Given) -> Command:
     """The command that serves."""
+    private_folder(given.secrets)  # a service without secrets has a folder for them all the same
     module = workload.service.module
     return Command(
         name=workload.name,
@@ -79,4 +81,4 @@ def _environment(workload: Workload, given: Given) -> dict[str, str]:
         **workload.service.env,
     }
     prefixed = {f"{workload.service.env_prefix}{name}": value for name, value in own.items()}
-    return {**os.environ, **prefixed, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    return {**os.environ, **SPANS, **prefixed, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}

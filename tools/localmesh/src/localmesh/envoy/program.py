@@ -14,6 +14,7 @@ from localmesh.process import Command
 ONE_CORE = ("--concurrency", "1")
 ALONE = ("--disable-hot-restart",)  # hot restart would want an id no other Envoy of the machine has
 DRAINING = ("--drain-time-s", "5", "--drain-strategy", "immediate")
+PROMPT = ("--file-flush-interval-msec", "1000")  # the access log, else every ten seconds
 QUIET = ("--log-level", "warning", "--log-format", "%Y-%m-%dT%H:%M:%S.%e %l %n %v")
 
 
@@ -37,5 +38,5 @@ def write(config: Config, path: Path) -> None:
 
 def command(name: str, config: Path) -> Command:
     """How an Envoy with this configuration is run."""
-    argv = (str(program()), "--config-path", str(config), *ONE_CORE, *ALONE, *DRAINING, *QUIET)
+    argv = (str(program()), "--config-path", str(config), *ONE_CORE, *ALONE, *DRAINING, *PROMPT, *QUIET)
     return Command(name=name, argv=argv, env={"PATH": os.defpath, "HOME": "/"}, stop_within=5.0)
