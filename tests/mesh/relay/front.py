@@ -13,6 +13,7 @@ from pydantic_settings import SettingsConfigDict
 from grpc_common.application import Application
 from grpc_common.run import run
 from grpc_common.settings import ServiceSettings
+from grpc_common.trace_context import inject
 from relay import relay
 from relay.v1 import relay_service_pb2  # noqa: F401 - the policies
 
@@ -43,7 +44,7 @@ class Front:
         make = self._channel.unary_stream if asked.get("stream") else self._channel.unary_unary
         method = make(asked["path"], StringValue.SerializeToString, StringValue.FromString)
         token = asked.get("token")
-        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        metadata = inject((("authorization", f"Bearer {token}"),) if token else ())
         began = time.monotonic()
         outcome = {"code": "OK", "details": "", "replies": []}
         try:
