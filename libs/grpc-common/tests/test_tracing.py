@@ -12,7 +12,6 @@ from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from structlog.testing import capture_logs
 
@@ -198,7 +197,7 @@ def test_a_trace_goes_on_across_services(kind, parent, state, ratio):
     sent = span_context(TraceContextTextMapPropagator().extract(dict(metadata), context.Context()))
 
     async def hops():
-        sampler = CallersChoice(ALWAYS_ON if ratio else ALWAYS_OFF)
+        sampler = CallersChoice(float(ratio))
         back = Service(sampler)
         with capture_logs():
             async with back.serve() as channel:

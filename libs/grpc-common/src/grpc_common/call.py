@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any, Final, Self
 
 import grpc
+from opentelemetry.trace import SpanContext
 
 from grpc_common.policy import MethodPolicy, policy_of
 
@@ -46,10 +47,15 @@ class Method:
     @property
     def kind(self) -> str:
         """One of unary_unary, unary_stream, stream_unary and stream_stream: requests first, replies second."""
-        return f"{_KINDS[self.request_streaming]}_{_KINDS[self.response_streaming]}"
+        return _KINDS[self.request_streaming, self.response_streaming]
 
 
-_KINDS: Final = {False: "unary", True: "stream"}
+_KINDS: Final = {
+    (False, False): "unary_unary",
+    (False, True): "unary_stream",
+    (True, False): "stream_unary",
+    (True, True): "stream_stream",
+}
 
 
 class Call:
@@ -68,6 +74,7 @@ class Call:
         "principal",
         "received",
         "sent",
+        "span",
         "started",
         "write_cut",
         "writing",
@@ -90,6 +97,8 @@ class Call:
         """Messages read so far, where requests are streamed."""
         self.sent = 0
         """Messages written so far, where replies are streamed."""
+        self.span: SpanContext | None = None
+        """Its span, once the tracing interceptor has begun one."""
         self.writing = 0
         """How many replies are being sent right now."""
         self.after_write: list[Callable[[], None]] = []

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from grpc_common.call import Call, Method
+from grpc_common.trace_context import span_of
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds: from a read out of memory to the longest deadline; streams that live longer are in +Inf."""
@@ -82,7 +83,7 @@ class MethodMetrics:
         at = bisect_left(self._bounds, seconds)
         self._tally[at] += 1
         self._seconds += seconds
-        span = trace.get_current_span().get_span_context()
+        span = span_of(call)
         if span.trace_flags & 1:
             self._exemplars[at] = (span.trace_id, span.span_id, seconds, time.time())
         if status is _OK:

@@ -1,7 +1,7 @@
 """The correlation id: one name for all that happens on behalf of one request, across services."""
 
 import re
-import uuid
+from random import getrandbits
 from typing import Any, Final
 
 from grpc_common.call import Call, current_call
@@ -16,7 +16,7 @@ _SANE: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 def correlate(call: Call) -> str:
     """Give `call` its correlation id, the caller's if that is sane, and send it back in the trailing metadata."""
     if not call.correlation_id:
-        call.correlation_id = _offered(call.metadata) or uuid.uuid4().hex
+        call.correlation_id = _offered(call.metadata) or f"{getrandbits(128):032x}"
         send_back(call)
     return call.correlation_id
 

@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, SupportsBytes
 
 MAX_WAITING: Final = 50_000
 """Lines; what comes while so many wait is dropped and counted."""
@@ -12,7 +12,11 @@ INTERVAL: Final = 0.05
 
 
 class LogSink:
-    """Takes lines from any thread at the cost of an append; `write` gets many of them at once."""
+    """Takes lines from any thread at the cost of an append; `write` gets many of them at once.
+
+    A line is bytes, or what `bytes()` makes a line of: then the thread does that, many at a time. Between two calls the
+    processor has forgotten the code that renders, which makes it several times as expensive there.
+    """
 
     def __init__(
         self,
@@ -23,28 +27,30 @@ class LogSink:
         self._write = write
         self._interval = interval
         self._dropped_line = dropped_line
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[SupportsBytes] = deque()
         self._dropped = 0
         self._some = threading.Event()
+        self._told = False
         self._now = threading.Event()
         self._closed = False
         self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="log-sink", daemon=True)
         self._thread.start()
 
-    def put(self, line: bytes) -> None:
+    def put(self, line: SupportsBytes) -> None:
         """Write `line` within the interval."""
         if self._closed:
             self._waiting.append(line)
             self.flush()
         elif len(self._waiting) < MAX_WAITING:
             self._waiting.append(line)
-            if not self._some.is_set():
+            if not self._told:
+                self._told = True
                 self._some.set()
         else:
             self._dropped += 1
 
-    def put_now(self, line: bytes) -> None:
+    def put_now(self, line: SupportsBytes) -> None:
         """Write `line` as soon as the thread runs: what a failing process says last must not be lost."""
         self.put(line)
         self._now.set()
@@ -73,13 +79,14 @@ class LogSink:
             self._now.wait(self._interval)
             self._now.clear()
             self._some.clear()
+            self._told = False
             with self._writing:
                 self._drain()
 
     def _drain(self) -> None:
         lines = []
         while self._waiting:
-            lines.append(self._waiting.popleft())
+            lines.append(bytes(self._waiting.popleft()))
         dropped, self._dropped = self._dropped, 0
         if dropped:
             lines.append(self._dropped_line(dropped))

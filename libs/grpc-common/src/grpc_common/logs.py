@@ -4,7 +4,9 @@ import atexit
 import json
 import logging
 import sys
+import time
 import traceback
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final
@@ -12,6 +14,7 @@ from typing import Any, Final
 import orjson
 import structlog
 from opentelemetry import trace
+from opentelemetry.trace import SpanContext
 from structlog.typing import EventDict
 
 from grpc_common.call import current_call
@@ -26,6 +29,31 @@ _OPTIONS: Final = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 _CALLERS_FAULTS: Final = ("opentelemetry.baggage.propagation", "opentelemetry.trace.span")
 
 
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """The way into the sink past structlog, for lines that every call writes."""
+
+    sink: LogSink
+    level: int
+    """The lowest that is written, as a number of `logging`."""
+    processors: list[Any]
+    """structlog's own list, which `structlog.testing.capture_logs` exchanges the content of."""
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether structlog would do now what the shortcut does."""
+        return self.processors == _OURS
+
+
+def shortcut() -> Shortcut | None:
+    """Return the shortcut if it is `configure_logs` that has configured structlog, and nobody else since."""
+    found = _shortcuts.get("now")
+    return found if found is not None and structlog.get_config()["processors"] is found.processors else None
+
+
+_shortcuts: Final[dict[str, Shortcut]] = {}
+
+
 def configure_logs(level: str = "info", sink: LogSink | None = None) -> LogSink:
     """Write every line of at least `level` as one JSON object, to standard error unless told otherwise.
 
@@ -35,8 +63,10 @@ def configure_logs(level: str = "info", sink: LogSink | None = None) -> LogSink:
     if sink is None:
         sink = LogSink(_to_stderr, _dropped_line)
         atexit.register(sink.close)
+    processors = list(_OURS)
+    _shortcuts["now"] = Shortcut(sink, number, processors)
     structlog.configure(
-        processors=[render],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: SinkLogger(sink),
         cache_logger_on_first_use=True,
@@ -92,12 +122,19 @@ def render(_: Any, level: str, event: EventDict) -> bytes:
     call = current_call.get()
     if call is not None and call.correlation_id and "correlation_id" not in line:
         line["correlation_id"] = redact_text(call.correlation_id)
-    span = trace.get_current_span().get_span_context()
+    return finish(line, level, time.time(), trace.get_current_span().get_span_context())
+
+
+_OURS: Final = [render]
+
+
+def finish(line: dict[str, Any], level: str, at: float, span: SpanContext) -> bytes:
+    """Return the fields, which hold no secrets any more, as a line about what happened `at` (Unix seconds)."""
     if span.trace_id:
         line["trace_id"] = f"{span.trace_id:032x}"
         line["span_id"] = f"{span.span_id:016x}"
     line["level"] = level
-    line["timestamp"] = datetime.now(UTC)
+    line["timestamp"] = datetime.fromtimestamp(at, UTC)
     try:
         return orjson.dumps(line, option=_OPTIONS)
     except TypeError:  # a number beyond 64 bits, or half of a surrogate pair

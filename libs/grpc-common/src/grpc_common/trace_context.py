@@ -9,6 +9,8 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags, TraceState
 
+from grpc_common.call import Call
+
 type Metadata = Iterable[tuple[str, str | bytes]]
 
 PARENT: Final = "traceparent"
@@ -58,6 +60,11 @@ def inject(metadata: Metadata | None = None, parent: Span | None = None) -> tupl
         _BAGGAGE.inject(carrier)
         pairs.extend(carrier.items())
     return tuple(pairs)
+
+
+def span_of(call: Call) -> SpanContext:
+    """Return the context of the call's span, whoever began it."""
+    return call.span if call.span is not None else trace.get_current_span().get_span_context()
 
 
 def _remote_span(header: str, states: list[str]) -> NonRecordingSpan | None:

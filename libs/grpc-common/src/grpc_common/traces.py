@@ -11,10 +11,9 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import Tracer
 
-from grpc_common.sampling import CallersChoice
+from grpc_common.sampling import CallersChoice, ForetoldIds
 
 SCOPE: Final = "grpc_common"
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -43,8 +42,12 @@ class Tracing:
                 SERVICE_INSTANCE_ID: instance or f"{socket.gethostname()}-{os.getpid()}",
             }
         )
-        sampler = CallersChoice(TraceIdRatioBased(ratio if exporter is not None else 0.0))
-        self.provider: Final = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
+        self.provider: Final = TracerProvider(
+            sampler=CallersChoice(ratio if exporter is not None else 0.0),
+            id_generator=ForetoldIds(),
+            resource=resource,
+            shutdown_on_exit=False,
+        )
         if exporter is not None:
             self.provider.add_span_processor(BatchSpanProcessor(exporter))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
-from grpc_common.lease import Lease
+from grpc_common.lease import Term
 
 
 class DeadlineInterceptor(Interceptor):
@@ -18,6 +18,7 @@ class DeadlineInterceptor(Interceptor):
     def wrap(self, method: Method, call_next: Run) -> Run:
         """Hold calls of `method` to the timeout of its policy; without one, to the caller's deadline alone."""
         cap = method.policy.timeout if method.policy is not None else None
+        term = Term(cap, TimeoutError) if cap is not None else None
 
         async def run(call: Call, request: Any) -> Any:
             asked = call.context.time_remaining()
@@ -26,10 +27,10 @@ class DeadlineInterceptor(Interceptor):
                 if asked <= 0:
                     raise TimeoutError("the deadline was over before the call began")
                 return await call_next(call, request)  # core watches over the caller's own deadline
-            if cap is None:
+            if term is None:
                 return await call_next(call, request)
-            call.deadline = monotonic() + cap
-            with Lease(cap, TimeoutError, call):
+            call.deadline = monotonic() + term.seconds
+            with term.lease(call):
                 return await call_next(call, request)
 
         return run

@@ -15,6 +15,7 @@ from grpc_common.correlation import send_back
 from grpc_common.error_trailers import clip, error_code, error_trailers
 from grpc_common.errors import INTERNAL_MESSAGE, AppException, exception_to_status
 from grpc_common.outcome import is_cancelled, lost_client
+from grpc_common.trace_context import span_of
 
 MAX_DETAILS = 1024
 WRITE_ENDS_WITHIN = 0.02
@@ -94,7 +95,7 @@ def _facts(call: Call) -> dict[str, str]:
     facts = {}
     if call.correlation_id:
         facts["correlation_id"] = call.correlation_id
-    span = trace.get_current_span().get_span_context()
+    span = span_of(call)
     if span.is_valid:
         facts["trace_id"] = trace.format_trace_id(span.trace_id)
     return facts

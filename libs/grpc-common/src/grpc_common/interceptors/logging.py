@@ -1,20 +1,22 @@
 """The access log: one line per call."""
 
+import logging
+import time
 from time import monotonic, perf_counter
 from typing import Any, Final
 
 import structlog
 from grpc import StatusCode
 
+from grpc_common.access_line import AccessLine
 from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
 from grpc_common.correlation import correlate, send_back
+from grpc_common.logs import Shortcut, shortcut
 from grpc_common.outcome import outcome
+from grpc_common.trace_context import span_of
 
-HEALTH: Final = "grpc.health.v1.Health"
-SERVER_FAULTS: Final = frozenset(
-    {StatusCode.UNKNOWN, StatusCode.INTERNAL, StatusCode.UNAVAILABLE, StatusCode.DATA_LOSS}
-)
+_NUMBERS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "error": logging.ERROR}
 
 
 class LoggingInterceptor(Interceptor):
@@ -29,6 +31,7 @@ class LoggingInterceptor(Interceptor):
 
     def wrap(self, method: Method, call_next: Run) -> Run:  # noqa: ARG002
         """Log each call as it ends."""
+        way = shortcut()
 
         async def run(call: Call, request: Any) -> Any:
             correlate(call)
@@ -42,37 +45,33 @@ class LoggingInterceptor(Interceptor):
             else:
                 return reply
             finally:
-                self._write(call, outcome(call, failure))
+                self._write(_line(call, outcome(call, failure)), way)
 
         return run
 
-    def _write(self, call: Call, status: StatusCode) -> None:
-        method = call.method
-        fields: dict[str, Any] = {
-            "method": method.path,
-            "kind": method.kind,
-            "status": status.name,
-            "duration_ms": round((perf_counter() - call.started) * 1000, 3),
-            "correlation_id": call.correlation_id,
-            "peer": call.context.peer(),
-        }
-        if method.request_streaming:
-            fields["received"] = call.received
-        if method.response_streaming:
-            fields["sent"] = call.sent
-        if call.error_code:
-            fields["error_code"] = call.error_code
-        if call.error_id:
-            fields["error_id"] = call.error_id
-        if call.principal is not None:
-            fields["principal"] = call.principal.subject
-        if call.deadline is not None:
-            left = (call.deadline - monotonic()) * 1000
-            fields["budget_ms"] = round(left + fields["duration_ms"], 3)
-            fields["left_ms"] = round(left, 3)
-        if status in SERVER_FAULTS:
-            self._log.error("call", **fields)
-        elif status is StatusCode.OK and method.service == HEALTH:
-            self._log.debug("call", **fields)
-        else:
-            self._log.info("call", **fields)
+    def _write(self, line: AccessLine, way: Shortcut | None) -> None:
+        level = line.level
+        if way is None or not way.is_open:
+            getattr(self._log, level)("call", **line.fields())
+        elif level == "error":
+            way.sink.put_now(line)
+        elif _NUMBERS[level] >= way.level:
+            way.sink.put(line)
+
+
+def _line(call: Call, status: StatusCode) -> AccessLine:
+    return AccessLine(
+        call.method,
+        status,
+        time.time(),
+        perf_counter() - call.started,
+        call.correlation_id,
+        call.context.peer(),
+        call.principal.subject if call.principal is not None else None,
+        call.deadline - monotonic() if call.deadline is not None else None,
+        call.received,
+        call.sent,
+        call.error_code,
+        call.error_id,
+        span_of(call),
+    )

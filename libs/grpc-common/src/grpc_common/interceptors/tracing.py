@@ -8,14 +8,23 @@ from grpc import StatusCode
 from grpc.aio import AbortError
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import Span, SpanKind, Status, Tracer, set_span_in_context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    TraceFlags,
+    Tracer,
+    set_span_in_context,
+)
 from opentelemetry.trace import StatusCode as SpanStatus
 from opentelemetry.util.types import AttributeValue
 
 from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
 from grpc_common.outcome import outcome
-from grpc_common.sampling import CallersChoice
+from grpc_common.sampling import Lot
 from grpc_common.trace_context import extract
 
 # OpenTelemetry's conventions for gRPC: of a server's span only these are errors, the others are the caller's doing.
@@ -45,19 +54,22 @@ class TracingInterceptor(Interceptor):
         """Start a span for each call, and end it when the call has ended; streams included."""
         name = f"{method.service}/{method.name}" if method.path.startswith("/") else method.name
         attributes = {"rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name}
-        start_span = self._tracer.start_span
-        follows_caller = isinstance(getattr(self._tracer, "sampler", None), CallersChoice)
+        start_span, lot = self._tracer.start_span, Lot.of(self._tracer)
 
         async def run(call: Call, request: Any) -> Any:
             parent = extract(call.metadata)
-            if follows_caller and _is_unsampled(parent):
-                # The caller has decided; the sampler would only say so again, at twice the price of all the rest.
-                token = attach(parent)
+            caller = _caller(parent)
+            # What is not kept is decided here, as the sampler would: it would take longer for that than all the rest.
+            if lot is not None and (unsampled := lot.draw() if caller is None else _unsampled(caller)) is not None:
+                call.span = unsampled
+                inside = parent if unsampled is caller else set_span_in_context(NonRecordingSpan(unsampled), parent)
+                token = attach(inside)
                 try:
                     return await call_next(call, request)
                 finally:
                     detach(token)
             span = start_span(name, parent, SpanKind.SERVER, attributes)
+            call.span = span.get_span_context()
             token = attach(set_span_in_context(span, parent))
             try:
                 reply = await call_next(call, request)
@@ -76,9 +88,15 @@ class TracingInterceptor(Interceptor):
         return run
 
 
-def _is_unsampled(parent: Context) -> bool:
+def _caller(parent: Context) -> SpanContext | None:
+    if not parent:
+        return None
     span = trace.get_current_span(parent).get_span_context()
-    return span.trace_id != 0 and not span.trace_flags & 1
+    return span if span.trace_id else None
+
+
+def _unsampled(caller: SpanContext) -> SpanContext | None:
+    return None if caller.trace_flags & TraceFlags.SAMPLED else caller
 
 
 def _describe(span: Span, call: Call, failure: BaseException | None) -> None:
