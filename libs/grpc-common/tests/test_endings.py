@@ -10,10 +10,10 @@ from grpc import StatusCode
 from structlog.testing import capture_logs
 
 from grpc_common import testing
+from grpc_common.access_line import SERVER_FAULTS
 from grpc_common.conformance.endings import ENDINGS, SECRET, Client, Request, at_once
 from grpc_common.conformance.kinds import STYLES, Style
 from grpc_common.default_chain import default_interceptors
-from grpc_common.access_line import SERVER_FAULTS
 from meshwork.items.v1 import items_service_pb2 as pb
 
 PATH = "/meshwork.test.Matrix/Call"

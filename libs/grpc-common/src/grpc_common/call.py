@@ -62,6 +62,7 @@ class Call:
     """What the interceptors of one call share."""
 
     __slots__ = (
+        "_headers",
         "_metadata",
         "after_write",
         "context",
@@ -83,6 +84,7 @@ class Call:
     def __init__(self, method: Method, context: Any) -> None:
         self.method = method
         self._metadata: Metadata | None = None
+        self._headers: dict[str, str | bytes] | None = None
         self.context = context
         """The servicer context; any runtime's, or our codec's thin proxy around it."""
         self.started = perf_counter()
@@ -116,6 +118,18 @@ class Call:
             # grpc.aio makes new tuples each time, which costs more than most interceptors.
             metadata = self._metadata = tuple(self.context.invocation_metadata() or ())
         return metadata
+
+    @property
+    def headers(self) -> dict[str, str | bytes]:
+        """The metadata by key; of a key that was sent more than once, the last value."""
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = dict(self.metadata)
+        return headers
+
+    def repeats(self, key: str) -> bool:
+        """Say whether the caller sent `key` more than once."""
+        return len(self.headers) != len(self.metadata) and sum(name == key for name, _ in self.metadata) > 1
 
 
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)

@@ -1,8 +1,9 @@
 """The correlation id: one name for all that happens on behalf of one request, across services."""
 
 import re
+from collections.abc import Mapping
 from random import getrandbits
-from typing import Any, Final
+from typing import Final
 
 from grpc_common.call import Call, current_call
 
@@ -16,7 +17,7 @@ _SANE: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 def correlate(call: Call) -> str:
     """Give `call` its correlation id, the caller's if that is sane, and send it back in the trailing metadata."""
     if not call.correlation_id:
-        call.correlation_id = _offered(call.metadata) or f"{getrandbits(128):032x}"
+        call.correlation_id = _offered(call.headers) or f"{getrandbits(128):032x}"
         send_back(call)
     return call.correlation_id
 
@@ -24,8 +25,10 @@ def correlate(call: Call) -> str:
 def send_back(call: Call) -> None:
     """Put the correlation id among the trailers, again if the handler has set others meanwhile."""
     trailers = call.context.trailing_metadata() or ()
-    if not any(key == KEY for key, _ in trailers):
-        call.context.set_trailing_metadata((*trailers, (KEY, call.correlation_id)))
+    ours = (KEY, call.correlation_id)
+    if ours not in trailers:
+        others = tuple(pair for pair in trailers if pair[0] != KEY)
+        call.context.set_trailing_metadata((*others, ours))
 
 
 def correlation_id() -> str:
@@ -34,10 +37,9 @@ def correlation_id() -> str:
     return call.correlation_id if call is not None else ""
 
 
-def _offered(metadata: Any) -> str:
-    found = {key: value for key, value in metadata or () if key in KEYS}
+def _offered(headers: Mapping[str, str | bytes]) -> str:
     for key in KEYS:
-        value = found.get(key)
+        value = headers.get(key)
         if isinstance(value, str) and _SANE.fullmatch(value):
             return value
     return ""

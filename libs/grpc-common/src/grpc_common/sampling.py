@@ -59,4 +59,4 @@ class Lot:
         if trace_id & 0xFFFF_FFFF_FFFF_FFFF < self._below:
             self._ids.foretell(trace_id)
             return None
-        return SpanContext(trace_id or 1, getrandbits(64) or 1, False, _UNSAMPLED)  # noqa: FBT003  # not remote
+        return SpanContext(trace_id or 1, getrandbits(64) or 1, False, _UNSAMPLED)  # not remote

@@ -18,7 +18,7 @@ STATE: Final = "tracestate"
 BAGGAGE: Final = "baggage"
 KEYS: Final = frozenset({PARENT, STATE, BAGGAGE})
 
-_NOTHING: Final = Context()
+NOTHING: Final = Context()
 _BAGGAGE: Final = W3CBaggagePropagator()
 # W3C Trace Context level 2, section 3.2; later versions may append fields.
 _PARENT: Final = re.compile(
@@ -35,11 +35,11 @@ def extract(metadata: Metadata | None) -> Context:
     """
     found = [(key, value) for key, value in metadata or () if key in KEYS and isinstance(value, str)]
     if not found:
-        return _NOTHING
+        return NOTHING
     parents = [value for key, value in found if key == PARENT]
     states = [value for key, value in found if key == STATE]
     members = [value for key, value in found if key == BAGGAGE]
-    context = _NOTHING
+    context = NOTHING
     if len(parents) == 1 and (span := _remote_span(parents[0], states)) is not None:
         context = trace.set_span_in_context(span, context)
     if members:

@@ -1,7 +1,7 @@
 """Who may call what."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
@@ -51,27 +51,37 @@ class AuthInterceptor(Interceptor):
         access = self._access(method)
         if access.anonymous:
             return call_next
-        allow = _allow(method, access)
+        allow, cached, verify = _allow(method, access), self._jwt_service.cached, self._jwt_service.verify
         if method.request_streaming or method.response_streaming:
             return self._stream(allow, call_next)
 
-        # The token must be in no local variable while the handler runs: tracebacks may be logged with them.
-        async def run(call: Call, request: Any) -> Any:
-            principal = self._known(call)
+        # A coroutine less than it could be; and the token must be in no local variable while the handler runs:
+        # tracebacks may be logged with them.
+        def run(call: Call, request: Any) -> Awaitable[Any]:
+            principal = cached(_bearer(call))
             if principal is None:
-                principal = await self._verified(call)
-            allow(principal)
+                return first(call, request)
+            if allow is not None:
+                allow(principal)
+            call.principal = principal
+            return call_next(call, request)
+
+        async def first(call: Call, request: Any) -> Any:
+            principal = await verify(_bearer(call))
+            if allow is not None:
+                allow(principal)
             call.principal = principal
             return await call_next(call, request)
 
         return run
 
-    def _stream(self, allow: Allow, call_next: Run) -> Run:
+    def _stream(self, allow: Allow | None, call_next: Run) -> Run:
+        cached, verify = self._jwt_service.cached, self._jwt_service.verify
+
         async def run(call: Call, request: Any) -> Any:
-            principal = self._known(call)
-            if principal is None:
-                principal = await self._verified(call)
-            allow(principal)
+            principal = cached(_bearer(call)) or await verify(_bearer(call))
+            if allow is not None:
+                allow(principal)
             call.principal = principal
             with (
                 Lease(principal.expires_at - self._clock(), token_expired, call) as lease,
@@ -91,12 +101,6 @@ class AuthInterceptor(Interceptor):
         anonymous = excluded or method.service == HEALTH or method.path == UNKNOWN
         return Access(anonymous=anonymous, roles=(), scopes=())
 
-    def _known(self, call: Call) -> Principal | None:
-        return self._jwt_service.cached(_bearer(call))
-
-    async def _verified(self, call: Call) -> Principal:
-        return await self._jwt_service.verify(_bearer(call))
-
     def _watching(self, principal: Principal, lease: Lease) -> AbstractContextManager[None]:
         if self._revocations is None:
             return nullcontext()
@@ -105,12 +109,9 @@ class AuthInterceptor(Interceptor):
 
 def _bearer(call: Call) -> str:
     """Return the token of RFC 6750 §2.1, of which there must be exactly one."""
-    given: str | bytes | None = None
-    for key, value in call.metadata:
-        if key == "authorization":
-            if given is not None:
-                raise refusal("malformed", "there is more than one authorization in the metadata")
-            given = value
+    given = call.headers.get("authorization")
+    if call.repeats("authorization"):
+        raise refusal("malformed", "there is more than one authorization in the metadata")
     if not isinstance(given, str):
         raise refusal("missing", "this method needs a token: send the metadata `authorization: Bearer <token>`")
     scheme, _, token = given.partition(" ")
@@ -119,7 +120,9 @@ def _bearer(call: Call) -> str:
     return token
 
 
-def _allow(method: Method, access: Access) -> Allow:
+def _allow(method: Method, access: Access) -> Allow | None:
+    if not access.roles and not access.scopes:
+        return None
     roles, scopes = frozenset(access.roles), frozenset(access.scopes)
     needs_role = f"{method.path} needs one of the roles {', '.join(access.roles)}"
     needs_scope = f"{method.path} needs the scope {' '.join(access.scopes)}"

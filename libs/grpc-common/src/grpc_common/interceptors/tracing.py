@@ -25,7 +25,7 @@ from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
 from grpc_common.outcome import outcome
 from grpc_common.sampling import Lot
-from grpc_common.trace_context import extract
+from grpc_common.trace_context import KEYS, NOTHING, extract
 
 # OpenTelemetry's conventions for gRPC: of a server's span only these are errors, the others are the caller's doing.
 ERRORS: Final = frozenset(
@@ -57,7 +57,7 @@ class TracingInterceptor(Interceptor):
         start_span, lot = self._tracer.start_span, Lot.of(self._tracer)
 
         async def run(call: Call, request: Any) -> Any:
-            parent = extract(call.metadata)
+            parent = NOTHING if KEYS.isdisjoint(call.headers) else extract(call.metadata)
             caller = _caller(parent)
             # What is not kept is decided here, as the sampler would: it would take longer for that than all the rest.
             if lot is not None and (unsampled := lot.draw() if caller is None else _unsampled(caller)) is not None:
