@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from bench.chain.benchmark import measure as measure_chain
+from bench.interceptors.benchmark import measure as measure_interceptors
 from bench.report import Report, as_json, show
 from bench.rounds import Effort
 
 BENCHMARKS: Final[dict[str, tuple[str, Callable[[Effort], Awaitable[Report]]]]] = {
     "chain": ("the interceptor chain ÷ bare grpc.aio, the stock stack, grpc-server-kit", measure_chain),
+    "interceptors": ("what each interceptor adds to a unary call, without a wire", measure_interceptors),
 }
 
 
@@ -26,7 +28,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.list:
         for name, (what, _) in sorted(BENCHMARKS.items()):
-            print(f"{name:10} {what}")
+            print(f"{name:12} {what}")
         return 0
     if arguments.name is None:
         parser.error("name a benchmark; --list names them")

@@ -7,7 +7,7 @@ import pytest
 
 from grpc_common import lease as lease_module
 from grpc_common.call import Call, Method
-from grpc_common.lease import Lease
+from grpc_common.lease import Lease, Term
 
 
 class OverError(Exception):
@@ -132,3 +132,54 @@ async def test_a_write_that_never_ends_is_cut(monkeypatch):
     with pytest.raises(OverError), Lease(0.0, OverError, call):
         await asyncio.sleep(5)
     assert not call.after_write
+
+
+class TestTerm:
+    async def test_each_lease_ends_at_its_own_time(self):
+        term, ended = Term(0.05, OverError), []
+        loop = asyncio.get_running_loop()
+
+        async def work(name, pause):
+            await asyncio.sleep(pause)
+            began = loop.time()
+            with pytest.raises(OverError), term.lease():
+                await asyncio.sleep(60)
+            ended.append((name, loop.time() - began >= 0.05))
+
+        await asyncio.gather(*(work(name, name * 0.01) for name in range(5)))
+        assert ended == [(name, True) for name in range(5)]
+
+    async def test_work_in_time_is_left_alone_and_forgotten(self):
+        term = Term(0.02, OverError)
+        for _ in range(3):
+            with term.lease():
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        with pytest.raises(OverError), term.lease():  # its timer goes off again after it had nothing to do
+            await asyncio.sleep(60)
+
+    def test_it_serves_one_loop_after_another(self):
+        term = Term(0.02, OverError)
+
+        async def abandon():
+            lease = term.lease()
+            lease.__enter__()
+
+        async def work():
+            with pytest.raises(OverError), term.lease():
+                await asyncio.sleep(60)
+
+        asyncio.run(abandon())
+        asyncio.run(work())
+        asyncio.run(work())
+
+    async def test_a_reply_that_is_being_sent_is_sent_to_its_end_first(self):
+        call = Call(Method("/a/b", "a", "b", request_streaming=False, response_streaming=True), None)
+        with pytest.raises(OverError), Term(0.01, OverError).lease(call):
+            call.writing += 1
+            await asyncio.sleep(0.05)
+            call.writing -= 1
+            for resume in tuple(call.after_write):
+                resume()
+            await asyncio.sleep(5)
+        assert not call.after_write

@@ -7,7 +7,7 @@ from opentelemetry.trace import SpanContext
 
 from grpc_common.call import Method
 from grpc_common.logs import finish
-from grpc_common.redaction import redact_fields
+from grpc_common.redaction import redact_text
 
 HEALTH: Final = "grpc.health.v1.Health"
 SERVER_FAULTS: Final = frozenset(
@@ -71,5 +71,10 @@ class AccessLine(NamedTuple):
 
     def __bytes__(self) -> bytes:
         """Return the line as `grpc_common.logs` writes it."""
-        line = redact_fields({"component": "access", **self.fields(), "event": "call"})
+        line = self.fields()
+        # The rest is the server's own and holds no secrets.
+        line["correlation_id"] = redact_text(self.correlation_id)
+        if self.principal is not None:
+            line["principal"] = redact_text(self.principal)
+        line["component"], line["event"] = "access", "call"
         return finish(line, self.level, self.at, self.span)
