@@ -84,9 +84,20 @@ async def test_it_serves_health_and_reflection(serve):
         asked = [
             reflection_pb2.ServerReflectionRequest(list_services=""),
             reflection_pb2.ServerReflectionRequest(file_containing_symbol=ITEMS),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"{ITEMS}.GetItem"),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"{ITEMS}.NoSuchMethod"),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol="no.such.Service"),
         ]
-        listed, file = [reply async for reply in stub.ServerReflectionInfo(iter(asked))]
+        v1 = channel.stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest.SerializeToString,
+            reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        listed, file, method, *unknown = replies = [reply async for reply in stub.ServerReflectionInfo(iter(asked))]
+        assert [reply async for reply in v1(iter(asked))] == replies
         assert ITEMS in [service.name for service in listed.list_services_response.service]
+        assert method.file_descriptor_response == file.file_descriptor_response
+        assert [reply.error_response.error_code for reply in unknown] == [StatusCode.NOT_FOUND.value[0]] * 2
         found = descriptor_pb2.FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
         assert found.package == "meshwork.items.v1"
     await server.stop(0)

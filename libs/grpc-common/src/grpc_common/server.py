@@ -10,7 +10,6 @@ from typing import Any, Final, Literal, Self
 import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from grpc_common.call import Handler
 from grpc_common.chain import Chain
@@ -20,6 +19,7 @@ from grpc_common.interceptors.concurrency import ConcurrencyLimitInterceptor
 from grpc_common.interceptors.error import ErrorInterceptor
 from grpc_common.keepalive import KEEPALIVE
 from grpc_common.listener import ListenError, check_port, clear_socket, is_exposed, tcp_address
+from grpc_common.reflection import add_reflection
 from grpc_common.settings import GRPCServerSettings, SettingsError, TLSSettings, plaintext_refusal
 from grpc_common.tls import CertificateFiles
 from grpc_common.validation.validator import check_constraints
@@ -124,8 +124,7 @@ class GRPCServer:
             self.add_servicer(self._health, health_pb2_grpc.add_HealthServicer_to_server)
         check_constraints(self.service_names)
         if self._reflection_enabled:
-            servicer = reflection.aio.ReflectionServicer([*self.service_names, reflection.SERVICE_NAME])
-            self.add_servicer(servicer, reflection_pb2_grpc.add_ServerReflectionServicer_to_server)
+            add_reflection(self.service_names, self)
         self._server = server = aio.server(
             migration_thread_pool=self._workers,
             interceptors=self._interceptors,
