@@ -1,11 +1,11 @@
 """The default order: each place has a reason, and each reason a test that fails when the neighbours are swapped."""
 
 import asyncio
-import itertools
 
 import grpc
 import pytest
 from grpc import StatusCode
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
@@ -14,6 +14,8 @@ from grpc_common.call import current_call
 from grpc_common.chain import Chain
 from grpc_common.default_chain import default_interceptors
 from grpc_common.errors import UnauthorizedError
+from grpc_common.interceptors.auth import AuthInterceptor
+from grpc_common.policy import Access
 from grpc_common.principal import Principal
 from grpc_common.testing import in_process
 from limited_service import Gate, begin
@@ -36,18 +38,17 @@ ANYBODY = {"metadata": (("authorization", "Bearer anybody"),)}
 
 
 class Doormen:
-    """A JWTService that knows one token, after some thought."""
+    """A JWTService that knows one token, and notes what it found when it was asked."""
 
-    def __init__(self, seconds=0.0):
-        self.seconds, self.asked, self.budget = seconds, 0, None
+    def __init__(self):
+        self.budget = self.span = None
 
     def cached(self, token):
         return None
 
     async def verify(self, token):
-        self.asked += 1
         self.budget = current_call.get().deadline
-        await asyncio.sleep(self.seconds)
+        self.span = trace.get_current_span().get_span_context()
         if token != "anybody":
             raise UnauthorizedError("not you")
         return Principal(subject="anybody", issuer="test", expires_at=float("inf"), roles=frozenset({"editor"}))
@@ -165,42 +166,35 @@ async def test_looking_for_keys_draws_on_the_budget_of_the_call():
     assert await budget(lambda **options: swapped("DeadlineInterceptor", **options)) is None
 
 
+class ByName(Doormen):
+    """Takes every token for the name of who sent it."""
+
+    def cached(self, token):
+        return Principal(subject=token, issuer="test", expires_at=float("inf"))
+
+
+class Everywhere(AuthInterceptor):
+    """Asks for a token where the policy lets anybody in, too."""
+
+    def _access(self, method):
+        return Access(anonymous=False, roles=(), scopes=())
+
+
 async def test_the_rate_is_counted_per_principal():
-    class Two(Doormen):
-        async def verify(self, token):
-            return Principal(subject=token, issuer="test", expires_at=float("inf"))
-
-        cached = None
-
-    class ByName(Two):
-        def cached(self, token):
-            return Principal(subject=token, issuer="test", expires_at=float("inf"))
-
     async def codes(chain):
         async def done(context):
             pass
 
-        # The service's policy lets anybody in, so a principal is put there the way auth does, by an interceptor.
-        gate = Gate(done)
-        async with in_process(gate.register, [Chain(chain)]) as channel:
-            found = [
+        async with in_process(Gate(done).register, [Chain(chain)]) as channel:
+            return {
                 await begin(channel, "Rated", metadata=(("authorization", f"Bearer {name}"),)).code()
-                for name in itertools.islice(itertools.cycle("ab"), 6)
-            ]
-        return set(found)
-
-    from grpc_common.interceptors.auth import AuthInterceptor
-
-    class Everywhere(AuthInterceptor):
-        def _access(self, method):
-            from grpc_common.policy import Access
-
-            return Access(anonymous=False, roles=(), scopes=())
+                for name in "ababab"
+            }
 
     chain = interceptors()
-    chain[ORDER.index("AuthInterceptor")] = Everywhere(ByName())
-    assert await codes(chain) == {StatusCode.OK}
     at = ORDER.index("AuthInterceptor")
+    chain[at] = Everywhere(ByName())
+    assert await codes(chain) == {StatusCode.OK}
     chain[at], chain[at + 1] = chain[at + 1], chain[at]
     assert StatusCode.RESOURCE_EXHAUSTED in await codes(chain)
 
@@ -229,28 +223,20 @@ async def test_the_payload_log_shows_what_validation_refuses():
     assert not await payloads(swapped("PayloadInterceptor"))
 
 
-async def test_the_line_of_the_log_names_the_span():
-    from opentelemetry import trace
-
-    async def traced(chain):
-        seen = []
-
-        class Observed(type(chain[0])):
-            pass
-
-        del Observed
-        items = Items()
-
-        async def note(request, context):
-            seen.append(trace.get_current_span().get_span_context().is_valid)
-            return pb.Item()
-
-        items.GetItem = note
-        async with in_process(items.register, [Chain(chain)]) as channel:
+async def test_looking_for_keys_is_part_of_the_trace():
+    async def traced(chain_of):
+        doormen = Doormen()
+        async with in_process(Items().register, [Chain(chain_of(jwt_service=doormen))]) as channel:
             assert await get(channel, **ANYBODY) is StatusCode.OK
-        return seen
+        return doormen.span.is_valid
 
-    assert await traced(interceptors()) == [True]
+    def misplaced(**options):
+        chain = interceptors(**options)
+        chain.insert(ORDER.index("AuthInterceptor"), chain.pop(0))
+        return chain
+
+    assert await traced(interceptors)
+    assert not await traced(misplaced)
 
 
 @pytest.mark.parametrize("path", ["/grpc.health.v1.Health/Check", "/made.up/Name"])
