@@ -115,6 +115,15 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshCommand]:
 
 
 @pytest.fixture(scope="session")
+def two_replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshCommand]:
+    """A running mesh with two instances of items, for tests that restart what they like and leave all running."""
+    command = MeshCommand(tmp_path_factory.mktemp("replicas"))
+    command.up("--replicas", "items=2")
+    yield command
+    assert command("down")[0] == 0
+
+
+@pytest.fixture(scope="session")
 def relay_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshCommand]:
     """A running mesh in which a front calls two relays, the same for all tests: leave it as it was."""
     with relays(tmp_path_factory.mktemp("relays"), "--replicas", "relay=2") as command:

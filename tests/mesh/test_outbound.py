@@ -34,9 +34,17 @@ def _logged(mesh, name, trace_or_path):
 
 
 def test_a_call_arrives_by_mutual_tls_with_the_callers_identity(relay_mesh, front):
-    assert front("Echo", "hello")["replies"][0].startswith("hello from ")
+    assert all(outcome["replies"][0].startswith("hello from ") for outcome in front.many(20, "Echo", "hello"))
     entries = [*_logged(relay_mesh, "relay-sidecar", "Echo"), *_logged(relay_mesh, "relay-2-sidecar", "Echo")]
     assert {entry["caller"] for entry in entries} == {"spiffe://meshwork.local/ns/default/sa/front"}
+
+
+def test_each_service_has_keys_of_its_own_in_the_cache(relay_mesh, front):
+    assert front("Keep", "text")["replies"] == ["text, refused"]
+    url = (relay_mesh.state / "secrets" / "relay" / "relay_cache_url").read_text()
+    password = url.split(":")[2].partition("@")[0]
+    shown = [path.read_text(errors="replace") for path in (relay_mesh.state / "logs").iterdir()]
+    assert not any(password in text for text in [*shown, relay_mesh("status", "--json")[1]])
 
 
 def test_calls_are_shared_among_the_replicas(front):

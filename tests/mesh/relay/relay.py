@@ -8,7 +8,10 @@ from functools import partial
 
 import grpc
 from google.protobuf.wrappers_pb2 import StringValue
+from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from grpc_common.application import Application
 from grpc_common.errors import ExternalServiceError
@@ -20,16 +23,19 @@ SERVICE = "relay.v1.RelayService"
 
 
 class RelaySettings(ServiceSettings):
-    """Nothing but what every service has."""
+    """What every service has, and a cache."""
 
     model_config = SettingsConfigDict(env_prefix="RELAY_")
+
+    cache_url: SecretStr
 
 
 class Relay:
     """Each method takes a text and answers with one."""
 
-    def __init__(self):
+    def __init__(self, cache):
         self._attempts = Counter()
+        self._cache = cache
 
     async def Echo(self, request, context):
         return StringValue(value=f"{request.value} from {os.getpid()}")
@@ -49,6 +55,17 @@ class Relay:
     async def Sleep(self, request, context):
         await asyncio.sleep(float(request.value))
         return StringValue(value="awake")
+
+    async def Keep(self, request, context):
+        """Puts a text under our own key and one of somebody else's; says what came of each."""
+        answers = []
+        for key in ("relay:kept", "other:kept"):
+            try:
+                await self._cache.set(key, request.value)
+                answers.append((await self._cache.get(key)).decode())
+            except NoPermissionError:
+                answers.append("refused")
+        return StringValue(value=", ".join(answers))
 
     async def Guarded(self, request, context):
         return StringValue(value="you may")
@@ -76,7 +93,8 @@ def register(server, *, handler):
 
 @asynccontextmanager
 async def build(settings):
-    yield Application(partial(register, handler=handlers(Relay(), SERVICE, streams={"Count"})))
+    async with Redis.from_url(settings.cache_url.get_secret_value()) as cache:
+        yield Application(partial(register, handler=handlers(Relay(cache), SERVICE, streams={"Count"})))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ RELAY = {
     "Sleep": OPEN + ("" if "timeout" in WITHOUT else " timeout {nanos: 500000000}"),
     "Guarded": "access {mode: ACCESS_MODE_AUTHENTICATED" + ("}" if "role" in WITHOUT else ' roles: ["auditor"]}'),
     "Write": OPEN,
+    "Keep": OPEN,
     "Count": OPEN + " timeout {seconds: 60}",
 }
 RELAY_DEFAULT = 'timeout {seconds: 3} callers: ["front"]'

@@ -111,6 +111,7 @@ class Mesh:
         async with _one_failure(), asyncio.TaskGroup() as group:
             group.create_task(self._start_postgres())
             group.create_task(self._start_openbao())
+            group.create_task(self._start_valkey())
         await self._step("schema", self._migrate())
         processes.write_envoy_configurations()
         await self._all(processes.services.values())
@@ -131,12 +132,23 @@ class Mesh:
         for workload in self._processes.firsts:
             if workload.service.database:
                 url = await postgres.create_database(workload.service_name.replace("-", "_"))
-                service.write_database_url(workload, self.state.secrets / workload.service_name, url)
+                service.write_setting(workload, self.state.secrets / workload.service_name, "DATABASE_URL", url)
 
     async def _start_openbao(self) -> None:
         self._processes.openbao.prepare()
         await self._step("openbao", self._processes.openbao.unit.start())
         await self._step("certificates", self._certificates.renew())
+
+    async def _start_valkey(self) -> None:
+        valkey = self._processes.valkey
+        if valkey is None:
+            return
+        valkey.prepare()
+        await self._step("valkey", valkey.unit.start())
+        for workload in self._processes.firsts:
+            if workload.service.cache:
+                url = valkey.url(workload.service_name)
+                service.write_setting(workload, self.state.secrets / workload.service_name, "CACHE_URL", url)
 
     async def _migrate(self) -> None:
         for workload in self._processes.firsts:

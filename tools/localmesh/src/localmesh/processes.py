@@ -15,6 +15,7 @@ from localmesh.ledger import Ledger
 from localmesh.options import Options
 from localmesh.parts.openbao import OpenBao
 from localmesh.parts.postgres import Postgres
+from localmesh.parts.valkey import Valkey
 from localmesh.process import Command
 from localmesh.renewal import Certificates
 from localmesh.state import StateFolder
@@ -48,6 +49,9 @@ class Processes:
         self.postgres: Postgres | None = None
         if any(each.service.database for each in self.workloads):
             self.postgres = Postgres(state.postgres, keep=options.keep, log=state.log("postgres"), ledger=ledger)
+        self.valkey: Valkey | None = None
+        if cached := [each.service_name for each in self.firsts if each.service.cache]:
+            self.valkey = Valkey(state.valkey, users=cached, log=state.log("valkey"), ledger=ledger)
         self.openbao = OpenBao(state.openbao, state.log("openbao"), ledger)
         self.certificates = Certificates(
             self.openbao,
@@ -62,9 +66,9 @@ class Processes:
         self.ingress = self._unit("ingress", partial(self._envoy, "ingress"), self._probe_ingress)
 
     @property
-    def parts(self) -> tuple[Postgres | OpenBao, ...]:
+    def parts(self) -> tuple[Postgres | OpenBao | Valkey, ...]:
         """What the services stand on."""
-        return (self.openbao,) if self.postgres is None else (self.postgres, self.openbao)
+        return tuple(part for part in (self.postgres, self.openbao, self.valkey) if part is not None)
 
     @property
     def units(self) -> tuple[Unit, ...]:

@@ -55,9 +55,9 @@ def migrate(workload: Workload, module: str, given: Given) -> Command:
     )
 
 
-def write_database_url(workload: Workload, secrets: Path, url: str) -> None:
-    """Puts the URL where the service's settings look for it."""
-    write_secret(private_folder(secrets) / f"{workload.service.env_prefix.lower()}database_url", url)
+def write_setting(workload: Workload, secrets: Path, setting: str, value: str) -> None:
+    """Puts a secret where the service's settings look for it: `setting` without the prefix."""
+    write_secret(private_folder(secrets) / f"{workload.service.env_prefix}{setting}".lower(), value)
 
 
 def _python(module: str) -> tuple[str, ...]:

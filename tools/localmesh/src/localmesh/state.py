@@ -33,6 +33,7 @@ class StateFolder:
         self.secrets = self.root / "secrets"
         self.postgres = self.root / "postgres"
         self.openbao = self.root / "openbao"
+        self.valkey = self.root / "valkey"
         self.issuer = self.root / "issuer"
         self.ca = self.root / "ca.pem"
         self.status = self.root / "status.json"

@@ -56,6 +56,9 @@ class Service:
     migrate: Module | None = None
     """The module that brings the database to its newest form, run before the service."""
     database: bool = False
+    """Whether it has a database of its own in PostgreSQL; the setting DATABASE_URL takes it."""
+    cache: bool = False
+    """Whether it has keys of its own in Valkey; the setting CACHE_URL takes it."""
     calls: Mapping[Name, EnvName] = field(default_factory=dict)
     """The services it calls, each with the setting (without the prefix) that takes the target to dial."""
     env: Mapping[str, str] = field(default_factory=dict)

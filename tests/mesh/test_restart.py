@@ -1,0 +1,58 @@
+"""Everything can be restarted, and certificates replaced, while others call; nobody notices."""
+
+import asyncio
+import os
+import time
+
+import pytest
+
+from load import Load
+
+ROTATE_FOR = float(os.environ.get("ROTATE_SECONDS", "8"))
+"""`ROTATE_SECONDS=60` for longer than the suite has."""
+BOTH = 20
+
+
+async def _do(mesh, *arguments):
+    status, out, err = await asyncio.to_thread(mesh, *arguments)
+    assert status == 0, f"{out}\n{err}"
+    return out
+
+
+@pytest.mark.parametrize(("name", "lines"), [("items", 2), ("items-sidecar", 2)])
+async def test_a_rolling_restart_loses_no_call(two_replicas, name, lines):
+    before = two_replicas.status()["services"]
+    load = Load(two_replicas)
+    async with load.running():
+        await load.until(BOTH)
+        out = await _do(two_replicas, "restart", name)
+        await load.until(load.done + BOTH)
+    assert load.failures == []
+    assert out.count("is back after") == lines
+    after = two_replicas.status()["services"]
+    key = (lambda each: each["pid"]) if name == "items" else (lambda each: each["sidecar"]["pid"])
+    assert {key(each) for each in before}.isdisjoint({key(each) for each in after})
+
+
+async def test_certificates_and_authorities_change_under_load(two_replicas):
+    """Each caller connects anew for each few calls, with the roots it then finds: every handshake must work."""
+    load = Load(two_replicas, calls_per_connection=5)
+    roots = set()
+    async with load.running():
+        end = time.monotonic() + ROTATE_FOR
+        while time.monotonic() < end:
+            await _do(two_replicas, "rotate")
+            roots.add(two_replicas.root_certificate())
+            await _do(two_replicas, "rotate", "--authority")
+            roots.add(two_replicas.root_certificate())
+        await load.until(load.done + BOTH)
+    assert load.failures == []
+    assert load.connections > BOTH
+    assert len(roots) >= 2
+    assert two_replicas.root_certificate().count(b"BEGIN") == 2
+
+
+async def test_what_is_not_there_is_not_restarted(two_replicas):
+    status, _, err = await asyncio.to_thread(two_replicas, "restart", "itms")
+    assert status == 2
+    assert "there is no itms to restart; did you mean items?" in err
