@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from grpc import aio
@@ -20,7 +21,7 @@ class Requests:
     written by hand cannot: nobody knows what its writer has made of what it has read in between.
     """
 
-    __slots__ = ("_buffer", "_call", "_ended", "_inner", "_kept", "_pulling", "_pump", "_room", "_serialize", "_source",
+    __slots__ = ("_buffer", "_call", "_connected", "_ended", "_inner", "_kept", "_pulling", "_pump", "_room", "_serialize", "_source",
                  "failure")  # fmt: skip
 
     def __init__(self, call: ClientCall, source: Source | None, serialize: Callable[[Any], bytes] | None) -> None:
@@ -35,7 +36,7 @@ class Requests:
         self._kept: list[bytes] = []
         self._ended = False
         self._room = call.method.connection.calling.retry.buffer_bytes
-        self._buffer = False
+        self._buffer = self._connected = False
         if source is None:
             call.repeatable = False
         elif not isinstance(source, Sequence):
@@ -64,13 +65,35 @@ class Requests:
         if self._source is not None:
             raise aio.UsageError("the call takes its requests from an iterator")
         raw = request if self._serialize is None else self._serialize(request)
+        if not self._connected:
+            await self._connect()
         await self._inner.write(raw)
         self._call.method.metrics.sent += 1
+
+    async def _connect(self) -> None:
+        # A write to a call that ends before it has a connection would wait for ever.
+        inner = self._inner
+        if inner is None:
+            raise asyncio.InvalidStateError("the call has ended")
+        ended = asyncio.get_running_loop().create_future()
+        inner.add_done_callback(lambda _: ended.done() or ended.set_result(None))
+        connecting = asyncio.ensure_future(inner.wait_for_connection())
+        try:
+            await asyncio.wait((connecting, ended), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            connecting.cancel()
+            with suppress(asyncio.CancelledError, aio.AioRpcError):
+                await connecting
+        if inner.done():
+            raise asyncio.InvalidStateError("the call has ended")
+        self._connected = True
 
     async def done_writing(self) -> None:
         """Say that there are no more."""
         if self._source is not None:
             raise aio.UsageError("the call takes its requests from an iterator")
+        if not self._connected:
+            await self._connect()
         await self._inner.done_writing()
 
     async def _send_all(self, inner: Any) -> None:

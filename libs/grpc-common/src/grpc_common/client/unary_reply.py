@@ -209,7 +209,13 @@ class UnaryReplyCall(PendingCall):
         requests = self._unary.requests
         if requests is None:
             raise grpc.aio.UsageError("the call has a single request")
-        await requests.write(request)
+        try:
+            await requests.write(request)
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            await self._settled()
+            if self._call.error is not None:
+                raise self._call.error from None
+            raise
 
     async def done_writing(self) -> None:
         """Say that there are no more requests."""
