@@ -19,7 +19,7 @@ class Keepalive:
         """Return the options of a channel."""
         return (
             ("grpc.keepalive_time_ms", round(self.interval * 1000)),
-            ("grpc.keepalive_timeout_ms", round(self.timeout * 1000)),
+            *self._given_up(),
             ("grpc.keepalive_permit_without_calls", 0),
             # A stream on which nothing is said for long is pinged all the same.
             ("grpc.http2.max_pings_without_data", 0),
@@ -28,13 +28,18 @@ class Keepalive:
     def server_options(self) -> tuple[tuple[str, int], ...]:
         """Return the options of a server."""
         return (
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", round(self.interval * 500)),
+            ("grpc.http2.min_ping_interval_without_data_ms", round(self.interval * 500)),
             ("grpc.keepalive_permit_without_calls", 1),
             # The server notices clients that are gone, too.
             ("grpc.keepalive_time_ms", round(self.interval * 3000)),
-            ("grpc.keepalive_timeout_ms", round(self.timeout * 1000)),
+            *self._given_up(),
             ("grpc.http2.max_pings_without_data", 0),
         )
+
+    def _given_up(self) -> tuple[tuple[str, int], ...]:
+        milliseconds = round(self.timeout * 1000)
+        # The first alone does nothing: core waits for a ping's answer for as long as the second says, a minute.
+        return (("grpc.keepalive_timeout_ms", milliseconds), ("grpc.http2.ping_timeout_ms", milliseconds))
 
 
 KEEPALIVE: Final = Keepalive()

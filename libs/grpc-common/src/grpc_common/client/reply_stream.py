@@ -9,7 +9,7 @@ from grpc import StatusCode, aio
 
 from grpc_common.client.call import ClientCall
 from grpc_common.client.remote_error import RemoteError
-from grpc_common.client.requests import Requests
+from grpc_common.client.requests import ENDED, Requests
 from grpc_common.client.unary_reply import PendingCall, unreadable
 from grpc_common.outcome import is_cancelled
 
@@ -206,7 +206,7 @@ class ReplyStream(PendingCall):
         requests = self._requests()
         try:
             await requests.write(request)
-        except (aio.AioRpcError, asyncio.InvalidStateError):
+        except ENDED:
             await self._settled()
             self._opening.raise_failure()
             raise

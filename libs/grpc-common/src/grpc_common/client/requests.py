@@ -12,6 +12,22 @@ from grpc_common.client.call import ClientCall
 type Source = AsyncIterable[Any] | Iterable[Any]
 
 _END: Final = object()
+ENDED: Final = (aio.AioRpcError, aio.InternalError, asyncio.InvalidStateError)
+"""What a write to a call that has ended may raise."""
+
+
+async def send(inner: Any, raw: bytes) -> None:
+    """Write to a call that has its connection.
+
+    `inner.write` would, when the call has just ended, put INTERNAL in the place of the status that is on its way.
+    """
+    if inner.done():
+        raise asyncio.InvalidStateError("the call has ended")
+    try:
+        await inner._cython_call.send_serialized_message(raw)  # noqa: SLF001  # nothing public leaves the status alone
+    except asyncio.CancelledError:
+        inner.cancel()
+        raise
 
 
 class Requests:
@@ -21,8 +37,8 @@ class Requests:
     written by hand cannot: nobody knows what its writer has made of what it has read in between.
     """
 
-    __slots__ = ("_buffer", "_call", "_connected", "_ended", "_inner", "_kept", "_pulling", "_pump", "_room", "_serialize", "_source",
-                 "failure")  # fmt: skip
+    __slots__ = ("_buffer", "_call", "_connected", "_ended", "_inner", "_kept", "_pulling",
+                 "_pump", "_room", "_serialize", "_source", "failure")  # fmt: skip
 
     def __init__(self, call: ClientCall, source: Source | None, serialize: Callable[[Any], bytes] | None) -> None:
         self.failure: BaseException | None = None
@@ -67,7 +83,7 @@ class Requests:
         raw = request if self._serialize is None else self._serialize(request)
         if not self._connected:
             await self._connect()
-        await self._inner.write(raw)
+        await send(self._inner, raw)
         self._call.method.metrics.sent += 1
 
     async def _connect(self) -> None:
@@ -75,8 +91,8 @@ class Requests:
         inner = self._inner
         if inner is None:
             raise asyncio.InvalidStateError("the call has ended")
-        ended = asyncio.get_running_loop().create_future()
-        inner.add_done_callback(lambda _: ended.done() or ended.set_result(None))
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        inner.add_done_callback(lambda _: ended.cancel())
         connecting = asyncio.ensure_future(inner.wait_for_connection())
         try:
             await asyncio.wait((connecting, ended), return_when=asyncio.FIRST_COMPLETED)
@@ -99,9 +115,13 @@ class Requests:
     async def _send_all(self, inner: Any) -> None:
         metrics = self._call.method.metrics
         messages = self._messages()
+        try:
+            await inner.wait_for_connection()
+        except aio.AioRpcError:
+            return  # the call has ended, and says by itself why
         while True:
             try:
-                raw = await anext(messages, _END)
+                raw: Any = await anext(messages, _END)
             except Exception as error:  # noqa: BLE001  # the source's own, whichever that is
                 self.failure = error
                 inner.cancel()
@@ -110,9 +130,9 @@ class Requests:
                 if raw is _END:
                     await inner.done_writing()
                     return
-                await inner.write(raw)
-            except (aio.AioRpcError, asyncio.InvalidStateError):
-                return  # the call has ended, and says by itself why
+                await send(inner, raw)
+            except ENDED:
+                return
             metrics.sent += 1
 
     async def _messages(self) -> AsyncIterator[bytes]:

@@ -10,7 +10,7 @@ from grpc import StatusCode, aio
 from grpc_common.client.call import ClientCall
 from grpc_common.client.hedge import Race
 from grpc_common.client.remote_error import RemoteError, RemoteFailure, make_error
-from grpc_common.client.requests import Requests
+from grpc_common.client.requests import ENDED, Requests
 from grpc_common.outcome import is_cancelled
 
 FAILED: Final = object()
@@ -211,7 +211,7 @@ class UnaryReplyCall(PendingCall):
             raise grpc.aio.UsageError("the call has a single request")
         try:
             await requests.write(request)
-        except (aio.AioRpcError, asyncio.InvalidStateError):
+        except ENDED:
             await self._settled()
             if self._call.error is not None:
                 raise self._call.error from None
