@@ -33,7 +33,10 @@ def _method(route: Route, cluster: str, hop: Hop) -> Config:
     action: Config = _endless(cluster) if wait is None else {"cluster": cluster, "timeout": seconds(wait)}
     if (repeat := hop.repeat(route)) is not None:
         action["retry_policy"] = _retry(route, repeat)
-    return {"match": {"path": route.path, "grpc": {}}, "route": action}
+    match: Config = {"path": route.path}
+    if hop is not Hop.INGRESS:  # where gRPC-Web is no gRPC yet when the route is chosen
+        match["grpc"] = {}
+    return {"match": match, "route": action}
 
 
 def _endless(cluster: str) -> Config:
