@@ -12,6 +12,8 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from grpc_common.testing import in_process
+from items.cache import cached
+from items.cache_store import CacheLimits
 from items.engine import Limits, open_engine
 from items.identity import new_id
 from items.migrate import migrate
@@ -20,6 +22,7 @@ from items.service import ItemService
 from items.sql import SqlItemRepository
 from items.table import CHANGES, ITEMS, REQUESTS
 from localmesh.parts.postgres import Postgres
+from localmesh.parts.valkey import Valkey
 from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
 from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_server as add_to_server
 
@@ -96,9 +99,25 @@ async def engine(migrated_url: str, limits: Limits) -> AsyncIterator[AsyncEngine
         yield engine
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Valkey]:
+    async with Valkey(tmp_path_factory.mktemp("valkey"), users=["items"]) as server:
+        yield server
+
+
 @pytest.fixture
-def repository(engine: AsyncEngine) -> ItemRepository:
-    return SqlItemRepository(engine)
+def cache_limits() -> CacheLimits:
+    return CacheLimits(connections=10, ttl=30, timeout=5)
+
+
+@pytest_asyncio.fixture(params=["alone", "cached"])
+async def repository(
+    request: pytest.FixtureRequest, engine: AsyncEngine, valkey: Valkey, cache_limits: CacheLimits
+) -> AsyncIterator[ItemRepository]:
+    """The repository, and the one with a cache in front of it."""
+    url = valkey.url("items") if request.param == "cached" else ""
+    async with cached(SqlItemRepository(engine), url, cache_limits) as (repository, _):
+        yield repository
 
 
 @pytest_asyncio.fixture

@@ -80,3 +80,13 @@ def test_a_limit_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, variable
 
     with pytest.raises(SettingsError, match=f"ITEMS_DATABASE_{variable} is not valid"):
         load_settings(ItemsSettings)
+
+
+@pytest.mark.parametrize("url", ["hunter2", "http://:hunter2@cache", "memcached://:hunter2@cache"])
+def test_a_cache_that_cannot_be_used_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("ITEMS_CACHE_URL", url)
+
+    with pytest.raises(SettingsError, match="ITEMS_CACHE_URL") as refused:
+        load_settings(ItemsSettings)
+
+    assert "hunter2" not in str(refused.value)

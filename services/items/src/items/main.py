@@ -8,6 +8,7 @@ from functools import partial
 from grpc_common.application import Application
 from grpc_common.health.check import DependencyCheck
 from grpc_common.run import run
+from items.cache import cached
 from items.engine import answers, open_engine
 from items.identity import new_id
 from items.migrate import migrate, require_current
@@ -25,11 +26,12 @@ async def build(settings: ItemsSettings) -> AsyncIterator[Application]:
         await migrate(url)
     async with open_engine(url, settings.limits) as engine:
         await require_current(engine)
-        repository = SqlItemRepository(engine)
-        # The streaming RPCs are left to the generated class, which answers UNIMPLEMENTED.
-        service = ItemService(repository, clock=partial(datetime.now, UTC), new_id=new_id)  # type: ignore[abstract]
         database = DependencyCheck(name="database", probe=partial(answers, engine))
-        yield Application(partial(add_ItemServiceServicer_to_server, service), [database])
+        sql = SqlItemRepository(engine)
+        async with cached(sql, settings.cache_url.get_secret_value(), settings.cache_limits) as (repository, checks):
+            # The streaming RPCs are left to the generated class, which answers UNIMPLEMENTED.
+            service = ItemService(repository, clock=partial(datetime.now, UTC), new_id=new_id)  # type: ignore[abstract]
+            yield Application(partial(add_ItemServiceServicer_to_server, service), [database, *checks])
 
 
 if __name__ == "__main__":

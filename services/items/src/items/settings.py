@@ -6,6 +6,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from grpc_common.settings import GRPCServerSettings, ServiceSettings
+from items.cache_store import CacheLimits
 from items.engine import Limits
 
 
@@ -27,6 +28,26 @@ class ItemsSettings(ServiceSettings):
     database_pool_timeout: float = Field(default=0.5, gt=0, description="Seconds a call waits for a free connection.")
     database_connect_timeout: float = Field(default=1.0, gt=0, description="Seconds a new connection may take.")
     database_statement_timeout: float = Field(default=4.0, gt=0, description="Seconds a statement may take.")
+
+    cache_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="The Valkey or Redis that keeps what was read: redis://…, rediss://…, unix://…; unset: none.",
+    )
+    cache_ttl: float = Field(default=30.0, gt=0, le=3600, description="Seconds the cache keeps an item.")
+    cache_timeout: float = Field(default=0.1, gt=0, description="Seconds the cache may take to answer.")
+    cache_connections: int = Field(default=20, ge=1, le=1000, description="The most connections to the cache at once.")
+
+    @field_validator("cache_url")
+    @classmethod
+    def _is_a_cache(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("it must start with redis://, rediss:// or unix://")
+        return value
+
+    @property
+    def cache_limits(self) -> CacheLimits:
+        """What the cache may take."""
+        return CacheLimits(connections=self.cache_connections, ttl=self.cache_ttl, timeout=self.cache_timeout)
 
     @field_validator("database_url")
     @classmethod
