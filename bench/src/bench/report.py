@@ -47,6 +47,8 @@ class Report:
     results: Results
     ratios: Sequence[Ratio]
     tables: Sequence[Table] = ()
+    cpu_of: str = "server"
+    """Whose CPU time was measured."""
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def show(report: Report) -> None:
     console = Console()
     contestants = Table(title=f"{report.name}: medians of {report.effort.rounds} rounds on {machine()}")
     contestants.add_column("contestant")
-    for column in ("calls/s", "p50 ms", "p99 ms", "server CPU µs/call", "RSS MB"):
+    for column in ("calls/s", "p50 ms", "p99 ms", f"{report.cpu_of} CPU µs/call", "RSS MB"):
         contestants.add_column(column, justify="right")
     for name in report.results.turns:
         median = report.results.median
@@ -84,7 +86,7 @@ def show(report: Report) -> None:
             f"{median(name, 'rss_mb'):.0f}",
         )
     console.print(contestants)
-    ratios = Table(title="ratios (of server CPU per OK call, unless named otherwise)")
+    ratios = Table(title=f"ratios (of {report.cpu_of} CPU per OK call, unless named otherwise)")
     for column in ("ratio", "median", "spread", "target", "verdict"):
         ratios.add_column(column, justify="left" if column in {"ratio", "verdict"} else "right")
     for ratio in report.ratios:

@@ -122,7 +122,7 @@ class GRPCClientSettings(BaseModel):
     retry_budget_ratio: float = Field(default=0.2, ge=0, le=1, description="The share of calls that may be retried.")
     hedge_ratio: float = Field(default=0.05, ge=0, le=1, description="The share of calls that may be hedged; 0: none.")
     hedge_delay: float | None = Field(
-        default=None, gt=0, description="Seconds after which a call is hedged; unset: the method's own p95."
+        default=None, gt=0, description="Seconds after which a call is hedged; unset: what the method itself shows."
     )
     tls: ClientTLSSettings | None = Field(default=None, description="What to trust and to prove; unset: the system's.")
     behind_sidecar: bool = Field(default=False, description="Whether a sidecar balances: then it gets all calls.")

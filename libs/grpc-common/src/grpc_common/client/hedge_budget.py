@@ -36,13 +36,14 @@ class HedgeBudget:
 class Latencies:
     """How long the latest calls of a method took."""
 
-    __slots__ = ("_next", "_samples", "p95")
+    __slots__ = ("_next", "_samples", "slow")
 
     def __init__(self) -> None:
         self._samples: list[float] = []
         self._next = 0
-        self.p95: float | None = None
-        """Seconds that 95 of 100 of them stayed below; None while there are too few to tell."""
+        self.slow: float | None = None
+        """Seconds that 95 of 100 of them stayed below, and never less than twice the median: where all calls take
+        about as long, none is slow. None while there are too few to tell."""
 
     def record(self, seconds: float) -> None:
         """Note a call that took so long; every so many calls the quantile is found again."""
@@ -54,4 +55,4 @@ class Latencies:
         self._next = at = at + 1
         if at % EVERY == 0 and at >= LEAST_SAMPLES:
             ordered = sorted(samples)
-            self.p95 = ordered[int(len(ordered) * QUANTILE)]
+            self.slow = max(ordered[int(len(ordered) * QUANTILE)], 2 * ordered[len(ordered) // 2])

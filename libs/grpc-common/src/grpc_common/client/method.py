@@ -33,4 +33,4 @@ class ClientMethod:
     def hedge_delay(self) -> float | None:
         """Return the seconds after which a call is slow, or None while that is not known."""
         fixed = self.connection.calling.retry.hedge_delay
-        return self.latencies.p95 if fixed is None else fixed
+        return self.latencies.slow if fixed is None else fixed

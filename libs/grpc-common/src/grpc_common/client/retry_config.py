@@ -32,7 +32,8 @@ class RetryConfig:
     hedge_ratio: float = 0.05
     """The most hedges per call, for methods without side effects that the client may repeat; 0 for none."""
     hedge_delay: float | None = None
-    """Seconds after which a call is hedged; None: what 95 of 100 calls of the method stay below."""
+    """Seconds after which a call is hedged; None: what 95 of 100 calls of the method stay below, or twice the
+    median where that is more."""
 
     def __post_init__(self) -> None:
         if self.max_retries < 0:
