@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import time
 import uuid
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from localmesh.envoy import program
 from localmesh.envoy.clusters import FAILURES_TO_BE_CAST_OUT
 from relay.relay import SERVICE
 from relayed import RELAY, Front
@@ -151,3 +153,10 @@ def test_one_trace_leads_through_all(relay_mesh, front):
         assert time.monotonic() < give_up, through
         time.sleep(0.2)
     assert SERVICE in "".join(span["name"] for trace in traces for span in trace["spans"])
+
+
+def test_envoy_itself_takes_every_generated_file(relay_mesh):
+    for config in sorted((relay_mesh.state / "envoy").glob("*.json")):
+        command = [str(program.program()), "--mode", "validate", "--config-path", str(config), "--log-level", "error"]
+        outcome = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - Envoy
+        assert outcome.returncode == 0, f"{config.name}: {outcome.stderr}"
