@@ -22,6 +22,7 @@ EXPECTED = {
     errors.ForbiddenError: StatusCode.PERMISSION_DENIED,
     errors.ConflictError: StatusCode.ALREADY_EXISTS,
     errors.AbortedError: StatusCode.ABORTED,
+    errors.OutOfRangeError: StatusCode.OUT_OF_RANGE,
     errors.RateLimitError: StatusCode.RESOURCE_EXHAUSTED,
     errors.ExternalServiceError: StatusCode.UNAVAILABLE,
     errors.DatabaseError: StatusCode.INTERNAL,

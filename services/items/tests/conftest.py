@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -11,20 +10,16 @@ import pytest_asyncio
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from grpc_common.testing import in_process
 from items.cache import cached
 from items.cache_store import CacheLimits
 from items.engine import Limits, open_engine
-from items.identity import new_id
 from items.migrate import migrate
 from items.repository import ItemRepository
-from items.service import ItemService
 from items.sql import SqlItemRepository
 from items.table import CHANGES, ITEMS, REQUESTS
 from localmesh.parts.postgres import Postgres
 from localmesh.parts.valkey import Valkey
-from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
-from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_server as add_to_server
+from serving import serving
 
 if TYPE_CHECKING:  # there is no such class at run time
     from meshwork.items.v1.items_service_pb2_grpc import ItemServiceAsyncStub
@@ -121,8 +116,6 @@ async def repository(
 
 
 @pytest_asyncio.fixture
-async def items(repository: ItemRepository, clock: Clock) -> AsyncIterator["ItemServiceAsyncStub"]:
-    """A client of the service, over a socket and through the standard chain."""
-    service = ItemService(repository, clock=clock, new_id=new_id)  # type: ignore[abstract]
-    async with in_process(partial(add_to_server, service)) as channel:
-        yield ItemServiceStub(channel)
+async def items(engine: AsyncEngine, clock: Clock) -> AsyncIterator["ItemServiceAsyncStub"]:
+    async with serving(engine, clock) as stub:
+        yield stub

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from grpc_common.testing import bearer
+from grpc_common.token_maker import TokenMaker
 from items.table import ITEMS
 from meshwork.common.v1.errors_pb2 import ErrorDetail
 from meshwork.items.v1 import items_service_pb2 as pb
+from serving import serving
 
 if TYPE_CHECKING:  # there is no such class at run time
     from meshwork.items.v1.items_service_pb2_grpc import ItemServiceAsyncStub as Stub
@@ -248,6 +251,124 @@ class TestUpdateItem:
         assert (kept.name, kept.description, kept.quantity, kept.price) == ("Lantern", "of tin", 7, 1.25)
 
 
+class TestEtag:
+    async def test_an_update_with_the_etag_of_the_item_is_done_and_makes_another(self, items: "Stub") -> None:
+        item = await items.CreateItem(a_lamp())
+
+        changed = await items.UpdateItem(pb.UpdateItemRequest(id=item.id, quantity=7, etag=item.etag))
+
+        assert changed.quantity == 7
+        assert changed.etag != item.etag
+        assert item.etag[0] == item.etag[-1] == '"'
+
+    @pytest.mark.parametrize("fields", [{"quantity": 8}, {}], ids=["a field", "nothing"])
+    @pytest.mark.parametrize("etag", ["stale", '"0"', "W/x", '"' + "f" * 60 + '"', "';DROP--"])
+    async def test_an_update_with_another_etag_is_aborted(
+        self, items: "Stub", engine: AsyncEngine, etag: str, fields: dict[str, int]
+    ) -> None:
+        item = await items.CreateItem(a_lamp())
+        await items.UpdateItem(pb.UpdateItemRequest(id=item.id, quantity=7))
+        etag = item.etag if etag == "stale" else etag
+
+        async with nothing_written(engine):
+            status, detail, _ = await refusal(items.UpdateItem(pb.UpdateItemRequest(id=item.id, etag=etag, **fields)))
+
+        assert (status, detail.code, detail.field) == (StatusCode.ABORTED, "ABORTED", "etag")
+
+    async def test_a_deletion_with_a_stale_etag_is_aborted(self, items: "Stub", engine: AsyncEngine) -> None:
+        item = await items.CreateItem(a_lamp())
+        changed = await items.UpdateItem(pb.UpdateItemRequest(id=item.id, quantity=7))
+
+        async with nothing_written(engine):
+            status, _, _ = await refusal(items.DeleteItem(pb.DeleteItemRequest(id=item.id, etag=item.etag)))
+        await items.DeleteItem(pb.DeleteItemRequest(id=item.id, etag=changed.etag))
+
+        assert status is StatusCode.ABORTED
+
+    async def test_the_etag_of_an_item_that_is_gone_is_not_found(self, items: "Stub") -> None:
+        status, _, _ = await refusal(items.DeleteItem(pb.DeleteItemRequest(id="nobody", etag='"1"')))
+
+        assert status is StatusCode.NOT_FOUND
+
+    async def test_updates_at_once_never_lose_one(self, items: "Stub") -> None:
+        """Everybody reads, adds one and writes with the etag, until it is done."""
+        item = await items.CreateItem(a_lamp(quantity=0))
+
+        async def add_one() -> int:
+            tries = 0
+            while True:
+                tries += 1
+                read = await items.GetItem(pb.GetItemRequest(id=item.id))
+                change = pb.UpdateItemRequest(id=item.id, quantity=read.quantity + 1, etag=read.etag)
+                try:
+                    await items.UpdateItem(change)
+                except grpc.aio.AioRpcError as error:
+                    assert error.code() is StatusCode.ABORTED
+                else:
+                    return tries
+
+        tries = await asyncio.gather(*(add_one() for _ in range(12)))
+
+        assert (await items.GetItem(pb.GetItemRequest(id=item.id))).quantity == 12
+        assert sum(tries) > 12
+
+
+class TestRequestId:
+    ID = "9a6c3a52-6d0d-4a77-9d0e-3f6d5d0c9a01"
+
+    async def test_a_repeat_returns_what_the_first_created(self, items: "Stub", clock: Any) -> None:
+        first = await items.CreateItem(a_lamp(request_id=self.ID))
+        await items.UpdateItem(pb.UpdateItemRequest(id=first.id, name="Lantern"))
+        clock.move(seconds=60)
+
+        assert await items.CreateItem(a_lamp(request_id=self.ID.upper())) == first
+
+    async def test_a_repeat_after_the_item_is_gone_creates_nothing(self, items: "Stub", engine: AsyncEngine) -> None:
+        first = await items.CreateItem(a_lamp(request_id=self.ID))
+        await items.DeleteItem(pb.DeleteItemRequest(id=first.id))
+
+        async with nothing_written(engine):
+            assert await items.CreateItem(a_lamp(request_id=self.ID)) == first
+
+    async def test_of_many_at_once_all_get_the_one_item(self, items: "Stub") -> None:
+        found = await asyncio.gather(*(items.CreateItem(a_lamp(request_id=self.ID)) for _ in range(20)))
+
+        assert {item.id for item in found} == {found[0].id}
+
+    async def test_another_request_with_the_same_id_is_refused(self, items: "Stub", engine: AsyncEngine) -> None:
+        await items.CreateItem(a_lamp(request_id=self.ID))
+
+        async with nothing_written(engine):
+            status, detail, _ = await refusal(items.CreateItem(a_lamp(sku="L-2", request_id=self.ID)))
+
+        assert (status, detail.field) == (StatusCode.INVALID_ARGUMENT, "request_id")
+
+    async def test_a_request_that_failed_may_come_again(self, items: "Stub") -> None:
+        other = await items.CreateItem(a_lamp())
+        status, _, _ = await refusal(items.CreateItem(a_lamp(request_id=self.ID)))
+        await items.DeleteItem(pb.DeleteItemRequest(id=other.id))
+
+        item = await items.CreateItem(a_lamp(request_id=self.ID))
+
+        assert status is StatusCode.ALREADY_EXISTS
+        assert item.id != other.id
+
+    @pytest.mark.parametrize("bad", ["1", "018f3f6e-7b1a-7cc0-9a43-2f2f6c1d2e3f", "9a6c3a526d0d4a779d0e3f6d5d0c9a01"])
+    async def test_an_id_that_is_no_uuid_of_version_4(self, items: "Stub", bad: str) -> None:
+        status, detail, _ = await refusal(items.CreateItem(a_lamp(request_id=bad)))
+
+        assert (status, detail.field) == (StatusCode.INVALID_ARGUMENT, "request_id")
+
+    async def test_the_ids_of_two_callers_are_apart(self, engine: AsyncEngine, clock: Any) -> None:
+        maker = TokenMaker()
+        ann, bob = (bearer(maker.token(name, roles=["editor"])) for name in ("ann", "bob"))
+        async with serving(engine, clock, issuer=maker) as items:
+            await items.CreateItem(a_lamp(request_id=self.ID), metadata=ann)
+            status, detail, _ = await refusal(items.CreateItem(a_lamp(request_id=self.ID), metadata=bob))
+
+        assert (status, detail.field) == (StatusCode.ALREADY_EXISTS, "sku")
+
+
 class TestDeleteItem:
     async def test_removes_the_item(self, items: "Stub") -> None:
         item = await items.CreateItem(a_lamp())
@@ -270,22 +391,6 @@ class TestDeleteItem:
         status, _, fields = await refusal(items.DeleteItem(pb.DeleteItemRequest(id=bad)))
 
         assert (status, fields) == (StatusCode.INVALID_ARGUMENT, ["id"])
-
-
-class TestStreams:
-    @pytest.mark.parametrize(
-        "start",
-        [
-            lambda items: items.ListItems(pb.ListItemsRequest()),
-            lambda items: items.BatchCreateItems(iter([])),
-            lambda items: items.SyncItems(iter([])),
-        ],
-        ids=["ListItems", "BatchCreateItems", "SyncItems"],
-    )
-    async def test_answer_unimplemented(self, items: "Stub", start: Callable[..., Any]) -> None:
-        call = start(items)
-
-        assert await call.code() is StatusCode.UNIMPLEMENTED
 
 
 printable = st.characters(codec="utf-8", exclude_categories=["Cc"])

@@ -39,13 +39,7 @@ def error_trailers(
     code = error_code(exception, status)
     metadata = {clip(key, 64): clip(value, MAX_TEXT) for key, value in (known.metadata if known else {}).items()}
     metadata |= facts
-    detail = errors_pb2.ErrorDetail(
-        code=code,
-        message=clip(message, MAX_TEXT),
-        field=clip(known.field, 256) if known else "",
-    )
-    for key, value in metadata.items():
-        _add_fact(detail, key, value)
+    detail = _detail(code, message, known.field if known else "", metadata)
     packed = status_pb2.Status(code=_number(status), message=clip(message, MAX_TEXT))
     _add(packed, error_details_pb2.ErrorInfo(reason=code, domain=domain, metadata=detail.metadata))
     if (seconds := getattr(known, "retry_after", None)) is not None:
@@ -55,6 +49,14 @@ def error_trailers(
     if isinstance(known, ValidationError) and known.violations:
         _add(packed, _bad_request(known, MAX_STATUS - packed.ByteSize()))
     return (DETAIL_KEY, detail.SerializeToString()), (STATUS_KEY, packed.SerializeToString())
+
+
+def error_details(error: AppException) -> list[errors_pb2.ErrorDetail]:
+    """Return the error for a reply that reports errors of its parts: one detail for each bad field, or just one."""
+    code = clip(error.code, 64)
+    if isinstance(error, ValidationError) and error.violations:
+        return [_detail(code, violation.message, violation.field, {}) for violation in error.violations]
+    return [_detail(code, error.message, error.field, error.metadata)]
 
 
 def error_code(exception: BaseException, status: StatusCode) -> str:
@@ -70,6 +72,13 @@ def clip(text: str, limit: int) -> str:
     if len(data) <= limit:
         return data.decode()
     return data[: limit - 3].decode("utf-8", "ignore") + "…"
+
+
+def _detail(code: str, message: str, field: str, metadata: Mapping[str, str]) -> errors_pb2.ErrorDetail:
+    detail = errors_pb2.ErrorDetail(code=code, message=clip(message, MAX_TEXT), field=clip(field, 256))
+    for key, value in metadata.items():
+        _add_fact(detail, key, value)
+    return detail
 
 
 def _add_fact(detail: errors_pb2.ErrorDetail, key: str, value: str) -> None:

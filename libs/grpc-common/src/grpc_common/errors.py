@@ -7,6 +7,7 @@ AppException                INTERNAL
   ForbiddenError            PERMISSION_DENIED
   ConflictError             ALREADY_EXISTS
   AbortedError              ABORTED
+  OutOfRangeError           OUT_OF_RANGE
   RateLimitError            RESOURCE_EXHAUSTED
   ExternalServiceError      UNAVAILABLE
   DatabaseError             INTERNAL
@@ -97,6 +98,12 @@ class AbortedError(AppException):
     code = "ABORTED"
 
 
+class OutOfRangeError(AppException):
+    """What is asked for lies before the first or after the last that there is (a token too old); start anew."""
+
+    code = "OUT_OF_RANGE"
+
+
 class RateLimitError(AppException):
     """The caller asks for too much; it may come back after `retry_after` seconds."""
 
@@ -133,6 +140,7 @@ ERROR_STATUS_MAP: Final[dict[type[AppException], StatusCode]] = {
     ForbiddenError: StatusCode.PERMISSION_DENIED,
     ConflictError: StatusCode.ALREADY_EXISTS,
     AbortedError: StatusCode.ABORTED,
+    OutOfRangeError: StatusCode.OUT_OF_RANGE,
     RateLimitError: StatusCode.RESOURCE_EXHAUSTED,
     ExternalServiceError: StatusCode.UNAVAILABLE,
     DatabaseError: StatusCode.INTERNAL,

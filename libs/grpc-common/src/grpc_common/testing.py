@@ -20,23 +20,24 @@ async def in_process(
     *,
     issuer: TokenMaker | None = None,
     inside: Sequence[Interceptor] = (),
+    options: Sequence[tuple[str, Any]] = (),
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Serve what `register` adds, with the default chain unless told otherwise, and give a channel to it.
 
     The default chain asks for the tokens of `issuer`, and verifies them by the issuer's clock; without one nobody is
     asked for any. `inside` stands between the default chain and the handlers. Neither goes with `interceptors`: raises
-    ValueError.
+    ValueError. `options` are the channel arguments of server and channel, such as a small window.
     """
     if interceptors is None:
         interceptors = [_chain(issuer, inside)]
     elif issuer is not None or inside:
         raise ValueError("issuer and inside belong to the default chain, which interceptors replace")
-    server = grpc.aio.server(interceptors=list(interceptors))
+    server = grpc.aio.server(interceptors=list(interceptors), options=options)
     register(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
             yield channel
     finally:
         await server.stop(0.5)

@@ -12,6 +12,8 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from grpc_common import deadline
 from grpc_common.errors import AppException, NotFoundError
 from grpc_common.health.check import DependencyCheck
+from grpc_common.listing.order import Position
+from grpc_common.listing.query import Query
 from items import cache_codec
 from items.cache_metrics import CacheMetrics, Outcome
 from items.cache_store import CacheLimits, CacheStore, Changing, Failed, Lease, Leased, Paused, Value, open_store
@@ -82,6 +84,10 @@ class CachedItemRepository:
                     return await self._get_past(item_id, Outcome.PAUSED)
                 case Failed():
                     return await self._get_past(item_id, Outcome.ERROR)
+
+    async def page(self, query: Query, after: Position | None, limit: int) -> Sequence[Item]:
+        """Reads a page from the database: lists are not kept."""
+        return await self._repository.page(query, after, limit)
 
     async def add(self, addition: Addition) -> Item:
         """Adds the item; nothing is known of it yet, but perhaps that it is not there."""

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from items.change import Change, ChangeKind
 from items.driver_errors import translated_errors
+from items.engine import for_reading
 from items.item import Item
 from items.table import CHANGES, HEAD, row_of
 
@@ -64,7 +65,7 @@ class ChangeLog:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._reading = for_reading(engine)
 
     async def place(self) -> int:
         """Gives positions to changes that have none, and returns how many: at most PLACED_AT_ONCE."""

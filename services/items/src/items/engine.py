@@ -1,10 +1,11 @@
 """Opens the database: PostgreSQL, or one SQLite file."""
 
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import URL, Connection, event, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -12,6 +13,9 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from grpc_common.errors import ExternalServiceError
+
+READING: Final = "items_reading"
+"""The option of connections that only read, for SQLite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,8 @@ class Limits:
     pool_timeout: float
     connect_timeout: float
     statement_timeout: float
+    slow_query: float = math.inf
+    """From how many seconds on a statement is logged as slow."""
 
 
 @asynccontextmanager
@@ -44,10 +50,17 @@ async def open_engine(url: str, limits: Limits) -> AsyncIterator[AsyncEngine]:
 
 async def answers(engine: AsyncEngine) -> bool:
     """Says whether the database answers."""
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
+    async with for_reading(engine).connect() as connection:
         await connection.execute(select(1))
     return True
+
+
+def for_reading(engine: AsyncEngine) -> AsyncEngine:
+    """Returns the engine for who reads with one statement, which needs no BEGIN and ROLLBACK: they are round trips."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="AUTOCOMMIT")
+    # There AUTOCOMMIT is awaited, and a call that is given up at that moment would leak its connection.
+    return engine.execution_options(**{READING: True})
 
 
 async def _connect_once(engine: AsyncEngine) -> None:
@@ -121,5 +134,5 @@ def _unless_another_does() -> Iterator[None]:
 
 def _begin_immediate(connection: Connection) -> None:
     """Takes the write lock first: SQLite refuses a reader that turns writer midway instead of letting it wait."""
-    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+    if READING not in connection.get_execution_options():
         connection.exec_driver_sql("BEGIN IMMEDIATE")

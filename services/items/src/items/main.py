@@ -9,12 +9,16 @@ from grpc_common.application import Application
 from grpc_common.health.check import DependencyCheck
 from grpc_common.run import run
 from items.cache import cached
+from items.changes import ChangeLog
 from items.engine import answers, open_engine
+from items.feed import ChangeFeed
 from items.identity import new_id
 from items.migrate import migrate, require_current
 from items.service import ItemService
 from items.settings import ItemsSettings
 from items.sql import SqlItemRepository
+from items.tokens import load_page_tokens
+from items.upkeep import Upkeep, background
 from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_server
 
 
@@ -22,15 +26,22 @@ from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_
 async def build(settings: ItemsSettings) -> AsyncIterator[Application]:
     """Yields the service with its database, which is open as long as the service is."""
     url = settings.database_url.get_secret_value()
+    clock = partial(datetime.now, UTC)
     if settings.migrate_on_start:
         await migrate(url)
     async with open_engine(url, settings.limits) as engine:
         await require_current(engine)
+        tokens = await load_page_tokens(engine)
+        log = ChangeLog(engine)
+        feed = ChangeFeed(log, poll=settings.watch_poll)
+        upkeep = Upkeep(engine, log, settings.kept, clock)
         database = DependencyCheck(name="database", probe=partial(answers, engine))
-        sql = SqlItemRepository(engine)
-        async with cached(sql, settings.cache_url.get_secret_value(), settings.cache_limits) as (repository, checks):
-            # The streaming RPCs are left to the generated class, which answers UNIMPLEMENTED.
-            service = ItemService(repository, clock=partial(datetime.now, UTC), new_id=new_id)  # type: ignore[abstract]
+        sql = SqlItemRepository(engine, changed=feed.stir)
+        async with (
+            cached(sql, settings.cache_url.get_secret_value(), settings.cache_limits) as (repository, checks),
+            background(feed.run(), upkeep.run(settings.upkeep_interval)),
+        ):
+            service = ItemService(repository, feed, tokens, settings.streams, clock=clock, new_id=new_id)
             yield Application(partial(add_ItemServiceServicer_to_server, service), [database, *checks])
 
 

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Protocol
 
 from grpc_common.errors import AppException
+from grpc_common.listing.order import Position
+from grpc_common.listing.query import Query
 from items.item import Item, ItemChange, WholeItem
 from items.repeat import RequestMark
 
@@ -27,6 +29,10 @@ class ItemRepository(Protocol):
 
     async def get(self, item_id: str) -> Item:
         """Returns the item, or raises NotFoundError."""
+        ...
+
+    async def page(self, query: Query, after: Position | None, limit: int) -> Sequence[Item]:
+        """Returns the first items of a list after a position in it, or from its begin."""
         ...
 
     async def add(self, addition: Addition) -> Item:

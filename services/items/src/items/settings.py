@@ -1,5 +1,7 @@
 """What the items service can be told, by environment variables that start with ITEMS_."""
 
+from datetime import timedelta
+
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 from sqlalchemy import make_url
@@ -8,6 +10,8 @@ from sqlalchemy.exc import ArgumentError
 from grpc_common.settings import GRPCServerSettings, ServiceSettings
 from items.cache_store import CacheLimits
 from items.engine import Limits
+from items.service import StreamLimits
+from items.upkeep import Kept
 
 
 class ItemsSettings(ServiceSettings):
@@ -28,6 +32,16 @@ class ItemsSettings(ServiceSettings):
     database_pool_timeout: float = Field(default=0.5, gt=0, description="Seconds a call waits for a free connection.")
     database_connect_timeout: float = Field(default=1.0, gt=0, description="Seconds a new connection may take.")
     database_statement_timeout: float = Field(default=4.0, gt=0, description="Seconds a statement may take.")
+    database_slow_query: float = Field(default=0.5, gt=0, description="Seconds that make a statement a slow one.")
+    batch_items: int = Field(default=5_000, ge=1, le=20_000, description="The most items of one BatchCreateItems.")
+    batch_transaction: int = Field(default=500, ge=1, le=1_000, description="How many of them one transaction creates.")
+    sync_ahead: int = Field(default=16, ge=1, le=1_000, description="How many actions of one SyncItems are read ahead.")
+    watch_heartbeat: float = Field(default=10.0, gt=0, description="Quiet seconds after which a watch has a heartbeat.")
+    watch_poll: float = Field(default=0.25, gt=0, description="Seconds a watch is behind other processes, at most.")
+    changes_kept: float = Field(default=86_400, gt=0, description="Seconds that a watch can be resumed for.")
+    changes_most: int = Field(default=1_000_000, ge=0, description="The most changes that are kept for that.")
+    requests_kept: float = Field(default=86_400, gt=0, description="Seconds that a repeated request is known for.")
+    upkeep_interval: float = Field(default=60, gt=0, description="Seconds between two clearings of what is not kept.")
 
     cache_url: SecretStr = Field(
         default=SecretStr(""),
@@ -70,4 +84,24 @@ class ItemsSettings(ServiceSettings):
             pool_timeout=self.database_pool_timeout,
             connect_timeout=self.database_connect_timeout,
             statement_timeout=self.database_statement_timeout,
+            slow_query=self.database_slow_query,
+        )
+
+    @property
+    def streams(self) -> StreamLimits:
+        """What streams may take."""
+        return StreamLimits(
+            batch_items=self.batch_items,
+            transaction_items=self.batch_transaction,
+            ahead=self.sync_ahead,
+            heartbeat=self.watch_heartbeat,
+        )
+
+    @property
+    def kept(self) -> Kept:
+        """What is kept beside the items."""
+        return Kept(
+            changes=timedelta(seconds=self.changes_kept),
+            changes_most=self.changes_most,
+            requests=timedelta(seconds=self.requests_kept),
         )

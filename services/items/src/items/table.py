@@ -141,3 +141,13 @@ REQUESTS = Table(
     Column("created_at", UtcDateTime, nullable=False, index=True),
 )
 """The requests to create an item that a repeat is known by, and which item each created, when."""
+
+TOKEN_SECRETS = Table(
+    "item_token_secrets",
+    ItemRow.metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("secret", LargeBinary(32), nullable=False),
+)
+"""What tokens are sealed with, so that all replicas read each other's; the greatest number is the newest. It guards no
+permission: who can read the database gains nothing by it.
+"""

@@ -1,0 +1,42 @@
+"""Where lists and watches go on, as texts that mean nothing to callers."""
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from grpc_common.errors import ValidationError
+from grpc_common.listing.page_token import PageTokens
+from items.driver_errors import translated_errors
+from items.listed import CHANGE_LIST
+from items.table import TOKEN_SECRETS
+
+
+async def load_page_tokens(engine: AsyncEngine) -> PageTokens:
+    """Returns what seals and opens tokens, with the secrets that all replicas share."""
+    with translated_errors():
+        async with engine.connect() as connection:
+            newest = select(TOKEN_SECRETS.c.secret).order_by(TOKEN_SECRETS.c.number.desc())
+            secrets = (await connection.execute(newest)).scalars().all()
+    return PageTokens(*secrets)
+
+
+class ResumeTokens:
+    """Tokens for positions in the log of changes."""
+
+    def __init__(self, tokens: PageTokens) -> None:
+        self._tokens = tokens
+
+    def write(self, position: int) -> str:
+        """Returns the token with which a watch goes on after the position."""
+        return self._tokens.write(CHANGE_LIST, (position,))
+
+    def read(self, token: str) -> int | None:
+        """Returns the position, or None for the empty token. Raises ValidationError for one that is none of ours."""
+        try:
+            position = self._tokens.read(token, CHANGE_LIST)
+        except ValidationError:
+            raise ValidationError("is not a resume token of this watch", field="resume_token") from None
+        if position is None:
+            return None
+        (number,) = position
+        assert isinstance(number, int)  # noqa: S101  # the list says so
+        return number
