@@ -10,11 +10,16 @@ from typing import Final
 from bench.chain.benchmark import measure as measure_chain
 from bench.client.benchmark import measure as measure_client
 from bench.interceptors.benchmark import measure as measure_interceptors
+from bench.items.benchmark import measure as measure_items
 from bench.mesh.benchmark import measure as measure_mesh
 from bench.report import Report, as_json, show
 from bench.rounds import Effort
 
 BENCHMARKS: Final[dict[str, tuple[str, Callable[[Effort], Awaitable[Report]]]]] = {
+    "items": (
+        "the items service ÷ its statements by asyncpg, ÷ SQLModel, and with 10⁶ items",
+        measure_items,
+    ),
     "chain": ("the interceptor chain ÷ bare grpc.aio, the stock stack, grpc-server-kit", measure_chain),
     "client": ("the whole client ÷ a bare grpc.aio client, and what hedging gains", measure_client),
     "interceptors": ("what each interceptor adds to a unary call, without a wire", measure_interceptors),

@@ -10,9 +10,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from grpc_common.errors import AppException, ConflictError, DatabaseError, ExternalServiceError
 
 # SQLSTATE classes and codes, PostgreSQL documentation, appendix A: connection exception, operator intervention
-# (shut down, starting, statement cancelled), too many connections.
+# (shut down, starting, statement cancelled), too many connections; and disk full.
 _UNAVAILABLE = re.compile(r"08...|57...|53300")
-_UNAVAILABLE_SQLITE = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN"}
+_UNAVAILABLE_SQLITE = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_INTERRUPT"}
+_NO_ROOM = {"53100", "SQLITE_FULL"}
 _UNIQUE = re.compile(r"(?:(?:pk|uq)_items_|UNIQUE constraint failed: items\.)(?P<column>\w+)")
 
 
@@ -31,6 +32,8 @@ def translated_errors() -> Iterator[None]:
 def _meaning(error: Exception) -> AppException:
     if isinstance(error, IntegrityError) and (field := _field_taken(error)):
         return ConflictError(f"another item has this {field}", field=field)
+    if _code(error) in _NO_ROOM:
+        return ExternalServiceError("the database has no room left: nothing can be written until it has")
     if _unavailable(error):
         return ExternalServiceError("the database cannot be reached or does not answer in time")
     return DatabaseError("the database failed")
@@ -49,6 +52,14 @@ def _unavailable(error: Exception) -> bool:
         return True
     if not isinstance(error, DBAPIError):
         return False
-    sqlstate = getattr(error.orig, "sqlstate", None) or ""
-    sqlite = getattr(error.orig, "sqlite_errorname", "")
-    return error.connection_invalidated or bool(_UNAVAILABLE.fullmatch(sqlstate)) or sqlite in _UNAVAILABLE_SQLITE
+    return (
+        error.connection_invalidated
+        or bool(_UNAVAILABLE.fullmatch(_code(error)))
+        or _code(error) in _UNAVAILABLE_SQLITE
+    )
+
+
+def _code(error: Exception) -> str:
+    """Returns the SQLSTATE, or the name SQLite has for the error, or nothing."""
+    original = getattr(error, "orig", None)
+    return str(getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", ""))

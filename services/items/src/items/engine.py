@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, event, make_url, select
@@ -13,7 +14,10 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from grpc_common.errors import ExternalServiceError
+from items.statements import interrupt_sqlite, log_slow, wait_for_lock
 
+LATER: Final = 1.0
+"""Seconds that the server leaves to the driver."""
 READING: Final = "items_reading"
 """The option of connections that only read, for SQLite."""
 
@@ -84,7 +88,12 @@ def _postgresql(url: URL, limits: Limits) -> AsyncEngine:
         limits,
         timeout=limits.connect_timeout,
         command_timeout=limits.statement_timeout,
-        server_settings={"application_name": "items"},
+        # The driver has the server cancel what takes longer, or whose call is over; the server sees to it also when we
+        # are gone.
+        server_settings={
+            "application_name": "items",
+            "statement_timeout": str(math.ceil((limits.statement_timeout + LATER) * 1000)),
+        },
     )
     event.listen(engine.sync_engine, "checkout", _replace_closed)
     return engine
@@ -93,12 +102,13 @@ def _postgresql(url: URL, limits: Limits) -> AsyncEngine:
 def _sqlite(url: URL, limits: Limits) -> AsyncEngine:
     engine = _create(url, limits, timeout=limits.statement_timeout)
     event.listen(engine.sync_engine, "connect", _set_pragmas)
-    event.listen(engine.sync_engine, "begin", _begin_immediate)
+    event.listen(engine.sync_engine, "begin", partial(_begin_immediate, limits))
+    interrupt_sqlite(engine.sync_engine, limits.statement_timeout)
     return engine
 
 
 def _create(url: URL, limits: Limits, **connect: Any) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         connect_args=connect,
         pool_size=limits.connections,
@@ -106,6 +116,8 @@ def _create(url: URL, limits: Limits, **connect: Any) -> AsyncEngine:
         pool_timeout=limits.pool_timeout,
         hide_parameters=True,  # what callers wrote stays out of tracebacks, and so out of the log
     )
+    log_slow(engine.sync_engine, limits.slow_query)
+    return engine
 
 
 def _replace_closed(connection: Any, *_: object) -> None:
@@ -132,7 +144,8 @@ def _unless_another_does() -> Iterator[None]:
             raise
 
 
-def _begin_immediate(connection: Connection) -> None:
+def _begin_immediate(limits: Limits, connection: Connection) -> None:
     """Takes the write lock first: SQLite refuses a reader that turns writer midway instead of letting it wait."""
     if READING not in connection.get_execution_options():
+        wait_for_lock(connection, limits.statement_timeout)
         connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,1 @@
+"""What items cost, through the chain and without it."""

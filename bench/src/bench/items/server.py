@@ -1,0 +1,51 @@
+"""The items service with the whole chain: `python -m bench.items.server NAME`, its database in BENCH_DATABASE_URL."""
+
+import asyncio
+import os
+from datetime import UTC, datetime
+from functools import partial
+
+from bench.contestant import SERVER_CORE, pin, serve
+
+pin(SERVER_CORE)
+
+from grpc import aio  # noqa: E402  # its threads must begin on their core
+from sqlalchemy.ext.asyncio import AsyncEngine  # noqa: E402
+
+from bench.chain.server import whole_chain  # noqa: E402
+from items.changes import ChangeLog  # noqa: E402
+from items.engine import Limits, open_engine  # noqa: E402
+from items.feed import ChangeFeed  # noqa: E402
+from items.identity import new_id  # noqa: E402
+from items.service import ItemService, StreamLimits  # noqa: E402
+from items.sql import SqlItemRepository  # noqa: E402
+from items.tokens import load_page_tokens  # noqa: E402
+from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_server  # noqa: E402
+
+STREAMS = StreamLimits(batch_items=5_000, transaction_items=500, ahead=16, heartbeat=10)
+
+
+async def make_server(engine: AsyncEngine) -> aio.Server:
+    """Return the server, not yet started."""
+    feed = ChangeFeed(ChangeLog(engine), poll=0.25)
+    service = ItemService(
+        SqlItemRepository(engine, changed=feed.stir),
+        feed,
+        await load_page_tokens(engine),
+        STREAMS,
+        clock=partial(datetime.now, UTC),
+        new_id=new_id,
+    )
+    server = aio.server(interceptors=whole_chain())
+    add_ItemServiceServicer_to_server(service, server)
+    return server
+
+
+async def main() -> None:
+    limits = Limits(connections=10, pool_timeout=5, connect_timeout=5, statement_timeout=10, slow_query=0.5)
+    async with open_engine(os.environ["BENCH_DATABASE_URL"], limits) as engine:
+        await serve(lambda: make_server(engine))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
