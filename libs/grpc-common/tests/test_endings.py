@@ -246,3 +246,24 @@ async def test_a_stream_that_is_cut_is_not_taken_for_the_whole(requests):
             await asyncio.sleep(0.1)
     assert not taken_for_whole
     assert {line["status"] for line in logs} == {"CANCELLED"}
+
+
+@pytest.mark.parametrize("client", ["cancels", "runs out of time"])
+async def test_an_abort_that_comes_too_late_is_no_failure(style, client, caplog):
+    """Core has nobody to send it to, which is neither a second answer to give nor a fault of the service."""
+
+    async def end(context):
+        try:
+            await asyncio.sleep(PATIENCE)
+        except asyncio.CancelledError:
+            await context.abort(StatusCode.FAILED_PRECONDITION, "too late")
+
+    handler = Handler(style, end)
+    how = {"cancel_after": handler.entered} if client == "cancels" else {"patience": 0.1}
+    with capture_logs() as logs:
+        async with testing.in_process(lambda s: s.add_generic_rpc_handlers((handler.generic(),))) as channel:
+            await invoke(channel, style, **how)
+            line = await access_line(logs)
+    assert line["status"] in ("CANCELLED", "DEADLINE_EXCEEDED")
+    assert "UsageError" not in caplog.text
+    assert not [entry for entry in logs if entry["event"] == "call failed"]

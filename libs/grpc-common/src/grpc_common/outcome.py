@@ -26,9 +26,11 @@ def outcome(call: Call, exception: BaseException | None) -> StatusCode:
         return status or StatusCode.OK
     if isinstance(exception, AbortError):
         return status or StatusCode.UNKNOWN
+    if lost_client(exception):  # also where it was an abort that core could not send
+        return _cut(call)
     if call.context.done() and status is not None:
         return status
-    if isinstance(exception, asyncio.CancelledError) or lost_client(exception):
+    if isinstance(exception, asyncio.CancelledError):
         return _cut(call)
     return status if status is not None and status not in _FINE else StatusCode.UNKNOWN
 

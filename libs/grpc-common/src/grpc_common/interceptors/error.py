@@ -52,8 +52,8 @@ class ErrorInterceptor(Interceptor):
         error = single(raised)
         if isinstance(error, AbortError):
             raise error
-        if lost_client(error) and call.context.code() is None:
-            raise error  # nobody is left to be told
+        if lost_client(error) and (call.context.code() is None or call.context.done()):
+            raise error  # nobody is left to be told, not even by the abort that has just failed
         context = call.context
         if isinstance(error, NotImplementedError) and context.code() is StatusCode.UNIMPLEMENTED:
             status, message = StatusCode.UNIMPLEMENTED, context.details() or "Method not implemented!"
