@@ -12,6 +12,11 @@ from localmesh.failure import MeshError, UsageError
 from localmesh.state import StateFolder
 
 DESCRIPTION = "Runs all services behind real Envoy sidecars, with real certificates and databases, on this machine."
+COMMANDS = (
+    "attempts", "call", "completion", "demo", "down", "logs", "reference", "restart", "rotate", "status", "token",
+    "trace", "up",
+)  # fmt: skip
+"""What is completed in a shell."""
 EXIT_STATUSES = """exit status: 0 done (status: ready), 1 failed, 2 wrong usage, 3 status: up but not ready,
 4 status and token: not running, 130 stopped by Ctrl-C before it was done. down: 0 also when nothing was running.
 environment: MESHWORK_STATE, the folder for all state (.mesh in the checkout); MESHWORK_PYTHON, a Python 3.13."""
@@ -60,8 +65,23 @@ def _run(given: argparse.Namespace, arguments: Sequence[str]) -> int:
             from localmesh.commands.rotate import rotate
 
             return rotate(state, authority=given.authority)
+        case "completion":
+            from localmesh.commands.completion import completion
+
+            return completion()
     described = topology.read(given.topology)
     match given.command:
+        case "call":
+            from localmesh.commands.call import Call, call
+
+            roles = [role for role in given.roles.split(",") if role]
+            return call(
+                described, state, Call(given.service, given.method, given.request, given.timeout, roles, given.list)
+            )
+        case "complete":
+            from localmesh.commands.completion import complete
+
+            return complete(described, COMMANDS, given.words)
         case "status":
             from localmesh.commands.show_status import show_status
 
@@ -138,6 +158,17 @@ def _parser() -> argparse.ArgumentParser:
     logs = commands.add_parser("logs", help="what the processes wrote", allow_abbrev=False)
     logs.add_argument("name", nargs="?", metavar="SERVICE", help="items, items-sidecar, ingress, postgres, ...")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    call = commands.add_parser("call", help="call a service through the ingress", allow_abbrev=False)
+    call.add_argument("service", nargs="?", default="", metavar="SERVICE", help="items")
+    call.add_argument("method", nargs="?", metavar="METHOD", help="GetItem; without it: what there is")
+    call.add_argument("request", nargs="?", default="{}", metavar="JSON", help="or @FILE, or - for standard input; {}")
+    call.add_argument("--list", action="store_true", help="list the methods of the service")
+    call.add_argument("--timeout", type=float, metavar="SECONDS", help="instead of the policy's")
+    call.add_argument("--roles", default="editor", metavar="A,B", help="the roles of the caller (editor)")
+    completion = commands.add_parser("completion", help="print what completes names in a shell", allow_abbrev=False)
+    completion.add_argument("shell", choices=["bash"], help='eval "$(./mesh completion bash)"')
+    complete = commands.add_parser("complete", allow_abbrev=False)
+    complete.add_argument("words", nargs="*")
     token = commands.add_parser("token", help="print an access token that is valid for 15 minutes", allow_abbrev=False)
     token.add_argument("--roles", default="editor", metavar="A,B", help="the roles in it (editor)")
     return parser
