@@ -1,11 +1,13 @@
 """`./mesh call`: a call by hand, through the ingress as everybody's, with the API asked of the service."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
@@ -46,6 +48,8 @@ def call(topology: Topology, state: StateFolder, asked: Call) -> int:
         raise UsageError(f"there is no service {asked.service or 'without a name'}{close}; there are: {known}")
     token = Issuer(state.issuer, topology.tokens).sign(asked.roles)
     metadata = (("authorization", f"Bearer {token}"),)
+    # What fails is told to the person once, and in other words.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         asyncio.run(_call(ingress, asked, metadata))
     except RemoteError as error:
