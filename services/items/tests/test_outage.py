@@ -60,6 +60,11 @@ async def test_calls_fail_fast_and_go_on_after_the_restart(server: Postgres) -> 
                 lambda: items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-2")),
                 lambda: items.UpdateItem(pb.UpdateItemRequest(id=item.id, name="Lantern")),
                 lambda: items.DeleteItem(pb.DeleteItemRequest(id=item.id)),
+                lambda: items.SearchItems(pb.SearchItemsRequest()),
+                lambda: items.ListItems(pb.ListItemsRequest()).read(),
+                lambda: items.BatchCreateItems(iter([pb.CreateItemRequest(name="Lamp", sku="L-3")])),
+                lambda: items.SyncItems(iter([pb.ItemSyncRequest(delete_id=item.id)])).read(),
+                lambda: items.WatchItems(pb.WatchItemsRequest()).read(),
             ):
                 began = time.monotonic()
                 with pytest.raises(grpc.aio.AioRpcError) as failed:

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
 AT_ONCE = 16
 TIMEOUT = 10.0
 READ_BY_GRPC, READ_BY_REST = 100, 50
+CREATED_SINGLY, STREAMS = 100, 5
 PROBE_NAME = "x" * 201
 
 
@@ -62,6 +64,8 @@ class Scenario:
         async with grpc.aio.secure_channel(self._authority, credentials) as channel, self._rest() as rest:
             stub = ItemServiceStub(channel)
             await self._create(stub)
+            await self._upload(stub)
+            await self._stream(stub)
             await self._read_by_grpc(stub)
             await self._read_by_rest(rest)
             await self._update(stub)
@@ -78,7 +82,36 @@ class Scenario:
             self._created.append(item)
             self._progress(len(self._created), len(wanted))
 
-        await self._timed("items created by gRPC", create, wanted)
+        await self._timed("items created one by one", create, wanted[:CREATED_SINGLY])
+
+    async def _upload(self, stub: ItemServiceStub) -> None:
+        """The rest of the file as one stream, twice: the repeat is known by its request ids and creates nothing."""
+        requests = [
+            pb.CreateItemRequest(**{f.name: value for f, value in request.ListFields()}, request_id=str(uuid.uuid4()))
+            for request in catalogue()[CREATED_SINGLY:]
+        ]
+        answers: list[pb.BatchCreateResponse] = []
+
+        async def upload(_: int) -> None:
+            answers.append(await self._call(stub.BatchCreateItems, iter(requests)))
+
+        for name in ("uploads of the rest in one stream", "the same once more"):
+            await self._timed(name, upload, [0])
+        first, again = answers
+        _must(first.created_count == len(requests), f"the upload created {first.created_count} of {len(requests)}")
+        _must(again.created_ids == first.created_ids, "the repeated upload did not answer as the first one did")
+        self._progress(len(self._created) + len(requests), len(catalogue()))
+
+    async def _stream(self, stub: ItemServiceStub) -> None:
+        wanted = {request.sku for request in catalogue()}
+
+        async def stream(_: int) -> None:
+            metadata = (("authorization", f"Bearer {self._token}"),)
+            call: Any = stub.ListItems(pb.ListItemsRequest(), timeout=TIMEOUT, metadata=metadata)
+            found = [item.sku async for item in call]
+            _must(sorted(found) == sorted(wanted), f"the stream had {len(found)} items, not {len(wanted)}")
+
+        await self._timed(f"streams of all {len(wanted)} items", stream, range(STREAMS))
 
     async def _read_by_grpc(self, stub: ItemServiceStub) -> None:
         async def read(item: pb.Item) -> None:
@@ -99,7 +132,9 @@ class Scenario:
     async def _update(self, stub: ItemServiceStub) -> None:
         item = self._created[0]
         price = round(item.price * 0.9, 2)
-        await self._call(stub.UpdateItem, pb.UpdateItemRequest(id=item.id, price=price))
+        await self._call(stub.UpdateItem, pb.UpdateItemRequest(id=item.id, price=price, etag=item.etag))
+        stale = pb.UpdateItemRequest(id=item.id, quantity=0, etag=item.etag)
+        await self._refused("an etag that is stale", "ABORTED", stub.UpdateItem, stale)
         found = await self._call(stub.GetItem, pb.GetItemRequest(id=item.id))
         _must((found.price, found.name, found.quantity) == (price, item.name, item.quantity), "the update did not hold")
         self.findings.changes.append(f"updated {item.sku} ({item.name}): {item.price:.2f} became {price:.2f}")
