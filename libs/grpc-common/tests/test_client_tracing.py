@@ -16,7 +16,7 @@ from client_kit import METHODS, Server, Stub, make_factory, serving, text
 from grpc_common.call import Call, Method, current_call
 from grpc_common.client.remote_error import RemoteUnavailableError
 from grpc_common.correlation import KEY
-from grpc_common.sampling import CallersChoice
+from grpc_common.sampling import CallersChoice, ForetoldIds
 from grpc_common.trace_context import extract
 
 ids = st.tuples(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.booleans())
@@ -30,7 +30,8 @@ class Traced:
         self.exporter = InMemorySpanExporter()
 
     def tracer(self, sampler=None):
-        provider = TracerProvider(shutdown_on_exit=False, sampler=sampler)
+        ids = ForetoldIds() if sampler is not None else None
+        provider = TracerProvider(shutdown_on_exit=False, sampler=sampler, id_generator=ids)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         return provider.get_tracer("test")
 
@@ -93,7 +94,7 @@ def test_the_trace_goes_on_with_every_call(follows):
                 assert span.parent.span_id == context[1]
 
     async def open_all():
-        tracer = traced.tracer(CallersChoice(1.0) if follows else None)
+        tracer = traced.tracer(CallersChoice(0.5) if follows else None)
         opened = serving(traced.server())
         target = await opened.__aenter__()
         factory = make_factory(tracer=tracer)

@@ -26,7 +26,6 @@ from grpc_common.client.remote_error import (
 from grpc_common.correlation import KEY as CORRELATION
 from grpc_common.correlation import correlation_id
 from grpc_common.deadline import remaining
-from grpc_common.sampling import CallersChoice
 from grpc_common.trace_context import inject
 
 CIRCUIT_OPEN: Final = "CIRCUIT_OPEN"
@@ -257,10 +256,12 @@ class ClientCall:
 
 
 def _start_span(method: ClientMethod) -> Span:
-    tracer = method.connection.calling.tracer
-    current = trace.get_current_span()
-    context = current.get_span_context()
-    if context.trace_id and not context.trace_flags & 1 and isinstance(getattr(tracer, "sampler", None), CallersChoice):
-        # Nobody samples this trace; a span would only say so again.
-        return trace.NonRecordingSpan(context)
-    return tracer.start_span(method.span_name, kind=SpanKind.CLIENT, attributes=method.attributes)
+    if (lot := method.lot) is not None:
+        # What is not kept is decided here, as the sampler would: it would take longer for that than all the rest.
+        context = trace.get_current_span().get_span_context()
+        unsampled = lot.draw() if not context.trace_id else None if context.trace_flags & 1 else context
+        if unsampled is not None:
+            return trace.NonRecordingSpan(unsampled)
+    return method.connection.calling.tracer.start_span(
+        method.span_name, kind=SpanKind.CLIENT, attributes=method.attributes
+    )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 from grpc_common.client.breaker import CircuitBreaker
 from grpc_common.client.call_plan import CallPlan
 from grpc_common.client.hedge_budget import HedgeBudget, Latencies
+from grpc_common.sampling import Lot
 
 if TYPE_CHECKING:
     from grpc_common.client.connection import Connection
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 class ClientMethod:
     """A method with its plan, breaker and numbers."""
 
-    __slots__ = ("attributes", "breaker", "connection", "hedges", "latencies", "metrics", "plan", "span_name")
+    __slots__ = ("attributes", "breaker", "connection", "hedges", "latencies", "lot", "metrics", "plan", "span_name")
 
     def __init__(self, plan: CallPlan, connection: "Connection", breaker: CircuitBreaker) -> None:
         self.plan: Final = plan
@@ -22,6 +23,7 @@ class ClientMethod:
         self.metrics: Final = connection.calling.metrics.method(plan)
         self.hedges: Final = HedgeBudget(connection.calling.retry.hedge_ratio)
         self.latencies: Final = Latencies()
+        self.lot: Final = Lot.of(connection.calling.tracer)
         self.span_name: Final = f"{plan.service}/{plan.name}"
         self.attributes: Final = {
             "rpc.system": "grpc",

@@ -65,7 +65,7 @@ class Multicallable:
         """Begin an attempt whose requests follow."""
         return self._transport()(
             timeout=timeout,
-            metadata=call.metadata,
+            metadata=iter(call.metadata),  # grpc.aio would make a dictionary of a sequence
             credentials=call.credentials,
             wait_for_ready=call.wait_for_ready,
             compression=call.compression,
@@ -80,7 +80,7 @@ class Multicallable:
             return self._transport()(
                 raw,
                 timeout=timeout,
-                metadata=call.metadata,
+                metadata=iter(call.metadata),  # grpc.aio would make a dictionary of a sequence
                 credentials=call.credentials,
                 wait_for_ready=call.wait_for_ready,
                 compression=call.compression,
