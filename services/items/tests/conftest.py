@@ -16,7 +16,7 @@ from items.engine import Limits, open_engine
 from items.migrate import migrate
 from items.repository import ItemRepository
 from items.sql import SqlItemRepository
-from items.table import CHANGES, ITEMS, REQUESTS
+from items.table import CHANGES, ITEMS, OUTBOX, REQUESTS
 from localmesh.parts.postgres import Postgres
 from localmesh.parts.valkey import Valkey
 from serving import serving
@@ -89,7 +89,7 @@ async def engine(migrated_url: str, limits: Limits) -> AsyncIterator[AsyncEngine
     """The migrated database, without any item."""
     async with open_engine(migrated_url, limits) as engine:
         async with engine.begin() as connection:
-            for table in (ITEMS, CHANGES, REQUESTS):
+            for table in (ITEMS, CHANGES, REQUESTS, OUTBOX):
                 await connection.execute(delete(table))
         yield engine
 

@@ -17,7 +17,7 @@ from items.engine import Limits, open_engine
 from items.migrate import downgrade, migrate, require_current
 from items.table import ItemRow
 
-TABLES = {"items", "item_changes", "item_changes_head", "item_requests", "item_token_secrets"}
+TABLES = {"item_outbox", "items", "item_changes", "item_changes_head", "item_requests", "item_token_secrets"}
 
 
 @pytest_asyncio.fixture

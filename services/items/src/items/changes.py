@@ -19,6 +19,7 @@ from items.change import Change, ChangeKind
 from items.driver_errors import translated_errors
 from items.engine import for_reading
 from items.item import Item
+from items.outbox import enqueue
 from items.table import CHANGES, HEAD, row_of
 
 PLACED_AT_ONCE: Final = 1_000
@@ -54,6 +55,7 @@ async def record(connection: AsyncConnection, changes: Sequence[Change]) -> None
     if changes:
         rows = [_row(change) for change in changes]
         await connection.execute(insert(CHANGES), rows if len(rows) > 1 else rows[0])
+        await enqueue(connection, changes)
 
 
 class ChangeLog:

@@ -11,12 +11,14 @@ from grpc_common.run import run
 from items.cache import cached
 from items.changes import ChangeLog
 from items.engine import answers, open_engine
+from items.event_log import LogPublisher
 from items.feed import ChangeFeed
 from items.identity import new_id
 from items.migrate import migrate, require_current
 from items.service import ItemService
 from items.settings import ItemsSettings
 from items.sql import SqlItemRepository
+from items.telling import telling
 from items.tokens import load_page_tokens
 from items.upkeep import Upkeep, background
 from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_server
@@ -36,13 +38,21 @@ async def build(settings: ItemsSettings) -> AsyncIterator[Application]:
         feed = ChangeFeed(log, poll=settings.watch_poll)
         upkeep = Upkeep(engine, log, settings.kept, clock)
         database = DependencyCheck(name="database", probe=partial(answers, engine))
-        sql = SqlItemRepository(engine, changed=feed.stir)
-        async with (
-            cached(sql, settings.cache_url.get_secret_value(), settings.cache_limits) as (repository, checks),
-            background(feed.run(), upkeep.run(settings.upkeep_interval)),
-        ):
-            service = ItemService(repository, feed, tokens, settings.streams, clock=clock, new_id=new_id)
-            yield Application(partial(add_ItemServiceServicer_to_server, service), [database, *checks])
+        publisher = LogPublisher() if settings.relay else None
+        async with telling(url, settings.limits, publisher, settings.relay_limits, clock) as (tell, outbox):
+
+            def changed() -> None:
+                feed.stir()
+                tell()
+
+            sql = SqlItemRepository(engine, changed)
+            async with (
+                cached(sql, settings.cache_url.get_secret_value(), settings.cache_limits) as (repository, cache),
+                background(feed.run(), upkeep.run(settings.upkeep_interval)),
+            ):
+                service = ItemService(repository, feed, tokens, settings.streams, clock=clock, new_id=new_id)
+                register = partial(add_ItemServiceServicer_to_server, service)
+                yield Application(register, [database, *outbox, *cache])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError
 from grpc_common.settings import GRPCServerSettings, ServiceSettings
 from items.cache_store import CacheLimits
 from items.engine import Limits
+from items.relay import RelayLimits
 from items.service import StreamLimits
 from items.upkeep import Kept
 
@@ -63,6 +64,15 @@ class ItemsSettings(ServiceSettings):
         """What the cache may take."""
         return CacheLimits(connections=self.cache_connections, ttl=self.cache_ttl, timeout=self.cache_timeout)
 
+    relay: bool = Field(default=True, description="Whether this process tells the events of the outbox.")
+    relay_poll: float = Field(
+        default=1.0, gt=0, description="Seconds between two looks when nobody says there are any."
+    )
+    relay_timeout: float = Field(default=5.0, gt=0, description="Seconds that telling one event may take.")
+    relay_lag: float = Field(default=60.0, gt=0, description="Seconds an event may wait before health is degraded.")
+    relay_kept: float = Field(default=3_600, ge=0, description="Seconds that told events are kept.")
+    relay_at_once: int = Field(default=100, ge=1, le=1_000, description="The most events told at once.")
+
     @field_validator("database_url")
     @classmethod
     def _is_supported(cls, value: SecretStr) -> SecretStr:
@@ -104,4 +114,15 @@ class ItemsSettings(ServiceSettings):
             changes=timedelta(seconds=self.changes_kept),
             changes_most=self.changes_most,
             requests=timedelta(seconds=self.requests_kept),
+        )
+
+    @property
+    def relay_limits(self) -> RelayLimits:
+        """What the relay may take."""
+        return RelayLimits(
+            poll=self.relay_poll,
+            timeout=self.relay_timeout,
+            kept=self.relay_kept,
+            lag=self.relay_lag,
+            at_once=self.relay_at_once,
         )

@@ -151,3 +151,33 @@ TOKEN_SECRETS = Table(
 """What tokens are sealed with, so that all replicas read each other's; the greatest number is the newest. It guards no
 permission: who can read the database gains nothing by it.
 """
+
+OUTBOX = Table(
+    "item_outbox",
+    ItemRow.metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("event_id", String(36), nullable=False),
+    Column("item_id", _code(ID_MAX), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("told_at", UtcDateTime, index=True),
+    sqlite_autoincrement=True,
+)
+"""Events to be told to others, and those that were told a while ago. `due_at` is when a relay may take the event."""
+
+Index(
+    "ix_item_outbox_untold",
+    OUTBOX.c.item_id,
+    OUTBOX.c.number,
+    postgresql_where=OUTBOX.c.told_at.is_(None),
+    sqlite_where=OUTBOX.c.told_at.is_(None),
+)
+
+Index(
+    "ix_item_outbox_next",
+    OUTBOX.c.number,
+    postgresql_where=OUTBOX.c.told_at.is_(None),
+    sqlite_where=OUTBOX.c.told_at.is_(None),
+)
