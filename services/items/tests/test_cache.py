@@ -372,7 +372,6 @@ async def test_cancelled_calls_mix_no_answers_up(setting: Setting) -> None:
         assert await setting.one.get(item.id) == item
 
 
-@pytest.mark.parametrize("kind", ["postgresql"], scope="session")  # SQLite ends no statement in its midst
 async def test_a_change_that_is_cancelled_is_seen(setting: Setting) -> None:
     item = await setting.item()
     for number in range(1, 7):
