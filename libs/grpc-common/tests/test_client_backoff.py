@@ -1,5 +1,6 @@
 """Pauses between attempts, in virtual time."""
 
+import asyncio
 from itertools import pairwise
 from random import Random
 
@@ -111,6 +112,17 @@ def test_a_server_says_that_nobody_should_come_back(value):
         return channel.attempts
 
     assert len(virtual_time.run(scenario())) == 1
+
+
+def test_a_pause_that_would_outlast_the_deadline_is_not_begun():
+    async def scenario():
+        channel = ScriptedChannel(Answer(StatusCode.UNAVAILABLE, 0.5, ((PUSHBACK, "600"),)), Answer())
+        stub, _ = over_script(channel)
+        with pytest.raises(RemoteUnavailableError):
+            await stub.Read(text(), timeout=1)
+        return asyncio.get_running_loop().time(), len(channel.attempts)
+
+    assert virtual_time.run(scenario()) == (pytest.approx(0.5), 1)
 
 
 @settings(max_examples=150)

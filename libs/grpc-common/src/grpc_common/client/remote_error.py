@@ -7,6 +7,7 @@ RemoteError                    any failed call: status, reason, retry_after, vio
   RemoteForbiddenError         PERMISSION_DENIED     is a ForbiddenError
   RemoteConflictError          ALREADY_EXISTS        is a ConflictError
   RemoteAbortedError           ABORTED               is an AbortedError
+  RemoteOutOfRangeError        OUT_OF_RANGE          is an OutOfRangeError
   RemoteRateLimitError         RESOURCE_EXHAUSTED    is a RateLimitError
   RemoteUnavailableError       UNAVAILABLE           is an ExternalServiceError
     CircuitOpenError           nothing was sent: the breaker is open
@@ -33,6 +34,7 @@ from grpc_common.errors import (
     FieldViolation,
     ForbiddenError,
     NotFoundError,
+    OutOfRangeError,
     RateLimitError,
     UnauthorizedError,
     ValidationError,
@@ -101,6 +103,10 @@ class RemoteAbortedError(RemoteError, AbortedError):
     """ABORTED."""
 
 
+class RemoteOutOfRangeError(RemoteError, OutOfRangeError):
+    """OUT_OF_RANGE."""
+
+
 class RemoteRateLimitError(RemoteError, RateLimitError):  # type: ignore[misc]  # the server need not say when
     """RESOURCE_EXHAUSTED."""
 
@@ -139,6 +145,7 @@ _CLASSES: Final[dict[StatusCode, type[RemoteError]]] = {
     StatusCode.PERMISSION_DENIED: RemoteForbiddenError,
     StatusCode.ALREADY_EXISTS: RemoteConflictError,
     StatusCode.ABORTED: RemoteAbortedError,
+    StatusCode.OUT_OF_RANGE: RemoteOutOfRangeError,
     StatusCode.RESOURCE_EXHAUSTED: RemoteRateLimitError,
     StatusCode.UNAVAILABLE: RemoteUnavailableError,
     StatusCode.DEADLINE_EXCEEDED: RemoteTimeoutError,
