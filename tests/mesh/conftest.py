@@ -116,8 +116,15 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshCommand]:
 
 @pytest.fixture(scope="session")
 def two_replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshCommand]:
-    """A running mesh with two instances of items, for tests that restart what they like and leave all running."""
-    command = MeshCommand(tmp_path_factory.mktemp("replicas"))
+    """A running mesh with two instances of items, for tests that restart what they like and leave all running.
+
+    Certificates live for 20 seconds and connections between proxies for ten: all is renewed all the time.
+    """
+    described = tmp_path_factory.mktemp("described") / "topology.toml"
+    text = TOPOLOGY.read_text()
+    assert "certificate_seconds = 3600" in text
+    described.write_text(text.replace("certificate_seconds = 3600", "certificate_seconds = 20"))
+    command = MeshCommand(tmp_path_factory.mktemp("replicas"), described)
     command.up("--replicas", "items=2")
     yield command
     assert command("down")[0] == 0

@@ -8,7 +8,7 @@ import pytest
 
 from load import Load
 
-ROTATE_FOR = float(os.environ.get("ROTATE_SECONDS", "8"))
+ROTATE_FOR = float(os.environ.get("ROTATE_SECONDS", "12"))
 """`ROTATE_SECONDS=60` for longer than the suite has."""
 BOTH = 20
 
@@ -56,3 +56,14 @@ async def test_what_is_not_there_is_not_restarted(two_replicas):
     status, _, err = await asyncio.to_thread(two_replicas, "restart", "itms")
     assert status == 2
     assert "there is no itms to restart; did you mean items?" in err
+
+
+async def test_down_in_the_midst_of_a_restart_leaves_nothing(own_mesh):
+    await asyncio.to_thread(own_mesh.up, "--only", "items")
+    restart = own_mesh.start("restart", "items")  # which takes two seconds and more
+    await asyncio.sleep(0.8)
+    assert (await asyncio.to_thread(own_mesh, "down"))[0] == 0
+    _, err = await asyncio.to_thread(restart.communicate, timeout=30)
+    assert restart.returncode == 1
+    assert "the mesh ended before it had answered" in err
+    assert own_mesh.processes() == []

@@ -28,22 +28,27 @@ class Control:
         self._spans = spans
         self._turn = asyncio.Lock()
         self._server: asyncio.Server | None = None
+        self._answering: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begins to listen."""
         self._server = await asyncio.start_unix_server(self._serve, self._path, limit=LONGEST_REQUEST)
 
     async def stop(self) -> None:
-        """Listens no more; what is under way is cut."""
+        """Listens no more; what is under way is cut, so that nothing is started again that is to stop."""
         if self._server is not None:
             self._server.close()
-            self._server.close_clients()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1):
-                    await self._server.wait_closed()
-            self._path.unlink(missing_ok=True)
+        for task in self._answering:
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._answer(reader, writer))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, ValueError):
             try:
                 async for said in self._do(json.loads(await reader.readline())):
@@ -52,7 +57,8 @@ class Control:
             except MeshError as error:
                 failure = {"failure": str(error), "detail": error.detail, "exit_status": error.exit_status}
                 await _say(writer, failure)
-            writer.close()
+            finally:
+                writer.close()
 
     async def _do(self, request: dict[str, Any]) -> AsyncIterator[Any]:
         match request:

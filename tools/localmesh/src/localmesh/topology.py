@@ -111,6 +111,11 @@ class Topology:
         return f"{self.spiffe_prefix}ns/{self.namespace}/sa/{account}"
 
     @property
+    def connection_seconds(self) -> float:
+        """How long a connection between proxies takes new calls: half the life of the certificates it began with."""
+        return self.certificate_seconds / 2
+
+    @property
     def accounts(self) -> tuple[str, ...]:
         """All accounts, each once."""
         return tuple(dict.fromkeys((self.ingress.account, *(s.account for s in self.services.values()))))

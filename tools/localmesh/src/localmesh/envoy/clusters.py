@@ -19,17 +19,24 @@ RETRIES = {"budget_percent": {"value": 20}, "min_retry_concurrency": 5}
 """Of the calls under way, so that retries cannot grow into a storm."""
 
 
-def cluster(name: str, addresses: Iterable[Config], *, transport_socket: Config | None = None) -> Config:
-    """Fixed addresses that speak HTTP/2."""
+def cluster(
+    name: str,
+    addresses: Iterable[Config],
+    *,
+    transport_socket: Config | None = None,
+    connection_seconds: float | None = None,
+) -> Config:
+    """Fixed addresses that speak HTTP/2; a connection takes new calls for `connection_seconds`, if that is given."""
+    http: Config = {"explicit_http_config": {"http2_protocol_options": {}}}
+    if connection_seconds is not None:
+        http["common_http_protocol_options"] = {"max_connection_duration": seconds(connection_seconds)}
     endpoints = [{"endpoint": {"address": address}} for address in addresses]
     result: Config = {
         "name": name,
         "type": "STATIC",
         "connect_timeout": seconds(2),
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
-        "typed_extension_protocol_options": {
-            _HTTP_OPTIONS: typed(_HTTP_OPTIONS, explicit_http_config={"http2_protocol_options": {}})
-        },
+        "typed_extension_protocol_options": {_HTTP_OPTIONS: typed(_HTTP_OPTIONS, **http)},
     }
     if transport_socket is not None:
         result["transport_socket"] = transport_socket
@@ -37,13 +44,20 @@ def cluster(name: str, addresses: Iterable[Config], *, transport_socket: Config 
 
 
 def replicas(
-    name: str, addresses: Iterable[Config], *, health_of: str, transport_socket: Config | None = None
+    name: str,
+    addresses: Iterable[Config],
+    *,
+    health_of: str,
+    connection_seconds: float,
+    transport_socket: Config | None = None,
 ) -> Config:
     """The instances of a service: a call goes to one that is SERVING, does not keep failing, and has least to do.
 
-    `health_of` is the gRPC service whose health counts.
+    `health_of` is the gRPC service whose health counts. A connection is made anew after `connection_seconds`, so that
+    nobody is believed for long who has no good certificate any more.
     """
-    return cluster(name, addresses, transport_socket=transport_socket) | {
+    common = cluster(name, addresses, transport_socket=transport_socket, connection_seconds=connection_seconds)
+    return common | {
         "lb_policy": "LEAST_REQUEST",
         # with nobody healthy a call fails at once instead of being sent to somebody ill
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},

@@ -95,9 +95,14 @@ def _uncounted(route: Config) -> Config:
 
 
 def _to_service(topology: Topology, gate: Gate, name: str, group: tuple[Workload, ...]) -> Config:
-    health_of = group[0].service.grpc[0]
-    if not gate.sidecars:
-        return replicas(name, [unix(each.socket) for each in group], health_of=health_of)
-    server = topology.spiffe_id(group[0].service.account)
-    transport = tls.mutual_client(gate.client, server=server)
-    return replicas(name, [tcp(each.inbound_port) for each in group], transport_socket=transport, health_of=health_of)
+    transport, addresses = None, [unix(each.socket) for each in group]
+    if gate.sidecars:
+        transport = tls.mutual_client(gate.client, server=topology.spiffe_id(group[0].service.account))
+        addresses = [tcp(each.inbound_port) for each in group]
+    return replicas(
+        name,
+        addresses,
+        health_of=group[0].service.grpc[0],
+        connection_seconds=topology.connection_seconds,
+        transport_socket=transport,
+    )

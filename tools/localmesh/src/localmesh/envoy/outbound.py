@@ -38,4 +38,10 @@ def destinations(topology: Topology, workload: Workload, callees: Mapping[str, S
         service = topology.services[name]
         transport = tls.mutual_client(workload.identity, server=topology.spiffe_id(service.account))
         addresses = [tcp(each.inbound_port) for each in group]
-        yield replicas(name, addresses, transport_socket=transport, health_of=service.grpc[0])
+        yield replicas(
+            name,
+            addresses,
+            health_of=service.grpc[0],
+            connection_seconds=topology.connection_seconds,
+            transport_socket=transport,
+        )
