@@ -25,7 +25,7 @@ def test_status_and_down(own_mesh):
     status = own_mesh.status()
     assert status["ready"]
     assert [each["name"] for each in status["services"]] == ["items"]
-    assert [each["name"] for each in status["parts"]] == ["postgres", "openbao"]
+    assert [each["name"] for each in status["parts"]] == ["postgres", "openbao", "valkey"]
     assert status["ingress"]["rest"] == f"https://localhost:{own_mesh.port}"
     assert own_mesh("status")[0] == 0
     assert own_mesh("down")[0] == 0
@@ -156,6 +156,7 @@ def test_no_secret_is_to_be_seen(mesh):
         (mesh.state / "openbao" / "root-token").read_text(),
         (mesh.state / "postgres" / "superuser-password").read_text(),
         (mesh.state / "secrets" / "items" / "items_database_url").read_text().split(":")[2].partition("@")[0],
+        (mesh.state / "secrets" / "items" / "items_cache_url").read_text().split(":")[2].partition("@")[0],
     ]
     shown = [" ".join(process.cmdline()) for process in psutil.process_iter() if _readable(process)]
     shown += [path.read_text(errors="replace") for path in (mesh.state / "logs").iterdir()]
