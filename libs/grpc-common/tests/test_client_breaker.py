@@ -99,6 +99,22 @@ def test_the_breaker_goes_from_state_to_state_as_its_model_does(steps, threshold
     assert all(change in {(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, OPEN), (HALF_OPEN, CLOSED)} for change in told)
 
 
+@pytest.mark.parametrize("how", ["success", "failure", "neither"])
+def test_a_call_from_before_proves_nothing_after(how):
+    clock = FixedClock(0.0)
+    breaker = CircuitBreaker(CircuitBreakerConfig(1, 5), clock)
+    old, failed = breaker.admit(), breaker.admit()
+    breaker.failure(failed)
+    getattr(breaker, how)(old)
+    assert breaker.state is OPEN
+    assert not breaker.admit()
+    clock.advance(5)
+    assert breaker.admit()
+    getattr(breaker, how)(old)
+    assert breaker.state is HALF_OPEN
+    assert not breaker.admit()  # the probe under way is still the only one
+
+
 @settings(max_examples=150, deadline=None)
 @given(results=st.lists(st.tuples(st.booleans(), st.floats(0, 3)), max_size=100), ratio=st.floats(0.1, 1))
 def test_a_share_of_failures_within_the_window_opens_it(results, ratio):
