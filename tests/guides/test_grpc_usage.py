@@ -8,6 +8,8 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
+import grpc_common.client.factory  # the guide imports it
+import grpc_common.client.remote_error  # noqa: F401  # and that
 from grpc_common.chain import Chain
 from grpc_common.client.probe import Cause
 from grpc_common.default_chain import default_interceptors
