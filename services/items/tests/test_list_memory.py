@@ -14,6 +14,7 @@ import psutil
 import pytest_asyncio
 from sqlalchemy import insert
 
+from items import main
 from items.engine import Limits, open_engine
 from items.migrate import migrate
 from items.table import ITEMS
@@ -42,7 +43,7 @@ async def served(postgres: Postgres, limits: Limits, tmp_path: Path) -> AsyncIte
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "items.main",
+        main.__name__,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **settings},
         cwd=tmp_path,
         stderr=asyncio.subprocess.PIPE,

@@ -26,10 +26,13 @@ from bench.report import Ratio, Report
 from bench.rounds import Effort, Turn, play
 from items.migrate import migrate
 from localmesh.parts.postgres import Postgres
+from localmesh.parts.valkey import Valkey
 
 VERBS: Final = ("get", "create", "update", "search", "list")
 CONCURRENCY: Final = 16
 LISTED: Final = 500
+SERVICES: Final = {"chain": (SMALL, False), "chain, large": (LARGE, False), "chain, cached": (SMALL, True)}
+"""How many items each has, and whether it has a cache."""
 DIRECT: Final = ("asyncpg", "sqlmodel")
 TARGETS: Final = {"get_vs_sqlmodel": 0.6}
 GROWTH_TARGETS: Final = {"get": 1.3}
@@ -52,32 +55,35 @@ async def measure(effort: Effort) -> Report:
             print(f"seeding {size:,} items", file=sys.stderr, flush=True)
             await migrate(url)
             await seed(url, size)
-        servers: dict[int, Running] = {}
+        valkey = await stack.enter_async_context(Valkey(folder / "valkey", users=["items"]))
+        servers: dict[str, Running] = {}
         stubs = {}
-        for size, url in urls.items():
-            os.environ["BENCH_DATABASE_URL"] = url
-            log = str(folder / f"chain-{size}.log")
-            servers[size] = await stack.enter_async_context(running("bench.items.server", "chain", log))
-            channel = await stack.enter_async_context(grpc.aio.insecure_channel(servers[size].target))
-            stubs[size] = rpc.ItemServiceStub(channel)
+        for name, (size, cache) in SERVICES.items():
+            os.environ["BENCH_DATABASE_URL"] = urls[size]
+            os.environ["BENCH_CACHE_URL"] = valkey.url("items") if cache else ""
+            log = str(folder / f"{name}.log")
+            servers[name] = await stack.enter_async_context(running("bench.items.server", name, log))
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(servers[name].target))
+            stubs[name] = rpc.ItemServiceStub(channel)
         os.environ["BENCH_DATABASE_URL"] = urls[SMALL]
         direct = {name: await stack.enter_async_context(_direct(name)) for name in DIRECT}
         metadata = [(("authorization", f"Bearer {token}"),) for token in tokens]
 
         async def turn(contestant: str) -> Turn:
             verb, name = contestant.split(maxsplit=1)
-            size = LARGE if name == "chain, large" else SMALL
+            size, _ = SERVICES.get(name, (SMALL, False))
             try:
                 if name in direct:
                     return await _ask(direct[name], verb, effort.seconds, size)
-                call = Calls(stubs[size], size)
+                call = Calls(stubs[name], size)
                 per_call = LISTED if verb == "list" else 1
                 load = Load(CONCURRENCY, metadata)
-                return await load.run(getattr(call, verb), servers[size].process, effort.seconds, per_call)
+                return await load.run(getattr(call, verb), servers[name].process, effort.seconds, per_call)
             finally:
                 await clear(urls[size])
 
         names = [f"{verb} {name}" for verb in VERBS for name in ("chain", *DIRECT, "chain, large")]
+        names.append("get chain, cached")
         results = await play(names, turn, effort)
 
     ratios = []
@@ -92,6 +98,8 @@ async def measure(effort: Effort) -> Report:
             ratios.append(Ratio(f"{ratio}_rate", rate))
         growth = results.ratios(lambda turns, one=large, two=chain: turns[one].p50_ms / turns[two].p50_ms)
         ratios.append(Ratio(f"{verb}_growth", growth, GROWTH_TARGETS.get(verb), at_most=True))
+    gained = results.ratios(lambda turns: turns["get chain"].cpu_s / turns["get chain, cached"].cpu_s)
+    ratios.append(Ratio("get_cached_vs_cold", gained))
     return Report("items", effort, results, ratios)
 
 

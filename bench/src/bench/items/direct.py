@@ -146,7 +146,8 @@ class Sqlmodel:
 
 async def _change(session: AsyncSession, kind: str, item: dict[str, Any]) -> None:
     values = {column: item[column] for column in COLUMNS if column != "id"}
-    await session.execute(CHANGES.insert().values(kind=kind, at=item["updated_at"], item_id=item["id"], **values))
+    connection = await session.connection()
+    await connection.execute(CHANGES.insert().values(kind=kind, at=item["updated_at"], item_id=item["id"], **values))
 
 
 def _new_item() -> dict[str, Any]:

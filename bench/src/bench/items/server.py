@@ -1,4 +1,6 @@
-"""The items service with the whole chain: `python -m bench.items.server NAME`, its database in BENCH_DATABASE_URL."""
+"""The items service with the whole chain: `python -m bench.items.server NAME`, its database in BENCH_DATABASE_URL, its
+cache in BENCH_CACHE_URL, which may be empty.
+"""
 
 import asyncio
 import os
@@ -13,10 +15,13 @@ from grpc import aio  # noqa: E402  # its threads must begin on their core
 from sqlalchemy.ext.asyncio import AsyncEngine  # noqa: E402
 
 from bench.chain.server import whole_chain  # noqa: E402
+from items.cache import cached  # noqa: E402
+from items.cache_store import CacheLimits  # noqa: E402
 from items.changes import ChangeLog  # noqa: E402
 from items.engine import Limits, open_engine  # noqa: E402
 from items.feed import ChangeFeed  # noqa: E402
 from items.identity import new_id  # noqa: E402
+from items.repository import ItemRepository  # noqa: E402
 from items.service import ItemService, StreamLimits  # noqa: E402
 from items.sql import SqlItemRepository  # noqa: E402
 from items.tokens import load_page_tokens  # noqa: E402
@@ -25,11 +30,13 @@ from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_
 STREAMS = StreamLimits(batch_items=5_000, transaction_items=500, ahead=16, heartbeat=10)
 
 
-async def make_server(engine: AsyncEngine) -> aio.Server:
+CACHE = CacheLimits(connections=20, ttl=300, timeout=1)
+
+
+async def make_server(engine: AsyncEngine, repository: ItemRepository, feed: ChangeFeed) -> aio.Server:
     """Return the server, not yet started."""
-    feed = ChangeFeed(ChangeLog(engine), poll=0.25)
     service = ItemService(
-        SqlItemRepository(engine, changed=feed.stir),
+        repository,
         feed,
         await load_page_tokens(engine),
         STREAMS,
@@ -44,7 +51,10 @@ async def make_server(engine: AsyncEngine) -> aio.Server:
 async def main() -> None:
     limits = Limits(connections=10, pool_timeout=5, connect_timeout=5, statement_timeout=10, slow_query=0.5)
     async with open_engine(os.environ["BENCH_DATABASE_URL"], limits) as engine:
-        await serve(lambda: make_server(engine))
+        feed = ChangeFeed(ChangeLog(engine), poll=0.25)
+        sql = SqlItemRepository(engine, changed=feed.stir)
+        async with cached(sql, os.environ["BENCH_CACHE_URL"], CACHE) as (repository, _):
+            await serve(lambda: make_server(engine, repository, feed))
 
 
 if __name__ == "__main__":
