@@ -3,14 +3,10 @@
 from collections.abc import AsyncIterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Final
 
 from grpc_common.errors import AppException, FieldViolation, ValidationError
 from items.item import Item
 from items.repository import Addition, ItemRepository
-
-MOST_ERRORS: Final = 5_000
-"""More would not fit into one message."""
 
 
 class BatchTooLongError(ValidationError):
@@ -64,7 +60,7 @@ class BatchCreation:
             result = next(added) if isinstance(each, Addition) else each
             if isinstance(result, Item):
                 outcome.ids.append(result.id)
-            elif len(outcome.errors) < MOST_ERRORS:
+            else:
                 outcome.errors.append(_placed(result, place))
 
 

@@ -34,7 +34,7 @@ class ItemsSettings(ServiceSettings):
     database_connect_timeout: float = Field(default=1.0, gt=0, description="Seconds a new connection may take.")
     database_statement_timeout: float = Field(default=4.0, gt=0, description="Seconds a statement may take.")
     database_slow_query: float = Field(default=0.5, gt=0, description="Seconds that make a statement a slow one.")
-    batch_items: int = Field(default=5_000, ge=1, le=20_000, description="The most items of one BatchCreateItems.")
+    batch_items: int = Field(default=4_000, ge=1, le=4_000, description="The most items of one BatchCreateItems.")
     batch_transaction: int = Field(default=500, ge=1, le=1_000, description="How many of them one transaction creates.")
     sync_ahead: int = Field(default=16, ge=1, le=1_000, description="How many actions of one SyncItems are read ahead.")
     watch_heartbeat: float = Field(default=10.0, gt=0, description="Quiet seconds after which a watch has a heartbeat.")
