@@ -35,7 +35,7 @@ async def measure(effort: Effort) -> Report:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         status = await stack.enter_async_context(_mesh(folder))
         (service,) = status["services"]
-        credentials = grpc.ssl_channel_credentials(Path(status["ingress"]["ca"]).read_bytes())
+        credentials = grpc.ssl_channel_credentials(_roots(status))
         straight = await stack.enter_async_context(grpc.aio.insecure_channel(service["grpc"]))
         through = await stack.enter_async_context(grpc.aio.secure_channel(status["ingress"]["grpc"], credentials))
         stubs = {"direct": rpc.ItemServiceStub(straight), "mesh": rpc.ItemServiceStub(through)}
@@ -64,6 +64,10 @@ async def measure(effort: Effort) -> Report:
         Ratio("mesh_p99_vs_direct", results.ratios(longer("p99_ms")), 4.0, at_most=True),
     ]
     return Report("mesh", effort, results, ratios)
+
+
+def _roots(status: Mapping[str, Any]) -> bytes:
+    return Path(status["ingress"]["ca"]).read_bytes()
 
 
 @asynccontextmanager
