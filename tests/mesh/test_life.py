@@ -90,8 +90,9 @@ def test_ctrl_c_at_any_moment(own_mesh, after):
         time.sleep(after)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert process.returncode in {0, 130, -signal.SIGINT}
-    assert "Traceback" not in err
+    if "localmesh/" in err or "KeyboardInterrupt" not in err:  # else Python itself was still starting
+        assert process.returncode in {0, 130, -signal.SIGINT}
+        assert "Traceback" not in err
     assert own_mesh.processes() == []
     assert not ports.is_taken(own_mesh.port)
 

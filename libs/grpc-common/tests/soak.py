@@ -22,6 +22,8 @@ WINDOWS = 10
 SLOW = {Client.CLOSES, Client.VANISHES, Client.RUNS_OUT, Request.OVERSIZED, Request.MUCH_METADATA}
 RSS_TOLERANCE = 1 / 3
 """MiB per 1000 calls, that is 350 bytes a call: less than any object of a call with what it holds."""
+RSS_NOISE = 4.0
+"""MiB that come and go with the arenas of the allocators: in a few thousand calls more than the tolerance tells."""
 
 
 class Window(NamedTuple):
@@ -71,9 +73,20 @@ def rss():
     return 0.0
 
 
+def grows(windows):
+    """Say whether memory grows with the calls."""
+    later = settled(windows)
+    thousands = (later[-1].calls - later[0].calls) / 1000
+    return rss_slope(windows) * thousands > RSS_NOISE + RSS_TOLERANCE * thousands
+
+
+def settled(windows):
+    return windows[len(windows) * 2 // 5 :]
+
+
 def rss_slope(windows):
     """Return MiB per 1000 calls, the median of the slopes between all pairs of the later windows (Theil-Sen)."""
-    later = windows[len(windows) * 2 // 5 :]
+    later = settled(windows)
     slopes = [
         (after.rss - before.rss) / (after.calls - before.calls)
         for at, before in enumerate(later)

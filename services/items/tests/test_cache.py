@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import child
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
@@ -284,7 +285,7 @@ async def test_a_reader_that_dies_holds_nobody_up(
 async def die(verb: str, item_id: str, database: str, valkey: Valkey) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, dying.__file__, verb, item_id),
-        env={"PYTHONPATH": os.pathsep.join(sys.path), "DATABASE": database, "CACHE": valkey.url("items")},
+        env=child.environment(DATABASE=database, CACHE=valkey.url("items")),
     )
     assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
 
@@ -421,7 +422,7 @@ async def test_the_health_of_the_cache_is_not_critical(tmp_path: Path, own_valke
             await check.probe()
     await own_valkey.stop()
     async with build(settings) as application:  # it starts without it as well
-        assert len(application.dependencies) == 2
+        assert "cache" in {each.name for each in application.dependencies}
 
 
 any_item = st.builds(

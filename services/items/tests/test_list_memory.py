@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import child
 import grpc
 import psutil
 import pytest_asyncio
@@ -44,7 +45,7 @@ async def served(postgres: Postgres, limits: Limits, tmp_path: Path) -> AsyncIte
         sys.executable,
         "-m",
         main.__name__,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **settings},
+        env=child.environment(**settings),
         cwd=tmp_path,
         stderr=asyncio.subprocess.PIPE,
         limit=2**20,

@@ -1,11 +1,11 @@
 """The migrations make the schema that the code expects, whatever happens while they run."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
+import child
 import pytest
 import pytest_asyncio
 from alembic.autogenerate import compare_metadata
@@ -177,7 +177,7 @@ async def run_migrate(url: str, **environment: str) -> asyncio.subprocess.Proces
         sys.executable,
         "-m",
         "items.migrate",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "ITEMS_DATABASE_URL": url, **environment},
+        env=child.environment(ITEMS_DATABASE_URL=url, **environment),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import sys
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import child
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -35,7 +35,7 @@ async def start(program: Any, folder: Path, **environment: str) -> asyncio.subpr
         "-m",
         program.__name__,
         cwd=folder,
-        env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), **environment},
+        env=child.environment(**environment),
         stderr=asyncio.subprocess.PIPE,
     )
 

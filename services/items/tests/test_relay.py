@@ -1,7 +1,6 @@
 """The outbox and its relays: every event told, those of one item in order, whoever fails or dies."""
 
 import asyncio
-import os
 import random
 import signal
 import sys
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import child
 import pytest
 import structlog
 from pydantic import SecretStr
@@ -258,7 +258,7 @@ async def test_a_relay_killed_before_it_noted_what_it_told_loses_nothing(
     for count in (1, 5, 13):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, dying_relay.__file__, str(file), str(count)),
-            env={"PYTHONPATH": os.pathsep.join(sys.path), "DATABASE": migrated_url},
+            env=child.environment(DATABASE=migrated_url),
         )
         assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
     told = Told()

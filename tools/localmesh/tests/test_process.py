@@ -76,6 +76,8 @@ async def test_the_ledger_knows_those_that_run(tmp_path):
 def test_leftovers_are_ended(tmp_path):
     argv = [sys.executable, "-c", "import time; time.sleep(60)"]
     with subprocess.Popen(argv, process_group=0) as left:  # noqa: S603
+        while not psutil.Process(left.pid).cmdline():  # for a moment a new program has none
+            time.sleep(0.001)
         path = tmp_path / "processes.json"
         Ledger(path).note("sleeper", left.pid, argv)
         assert Ledger(path).end_leftovers() == ["sleeper"]

@@ -1,8 +1,13 @@
 """Free ports for what nobody has to know by heart."""
 
 import errno
+import fcntl
+import os
 import random
 import socket
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -11,15 +16,41 @@ FIRST, LAST = 18_000, 31_999
 
 LOOPBACK = "127.0.0.1"
 _random = random.SystemRandom()
-_given: set[int] = set()
+
+
+class _Reservations:
+    """Which ports are given out, here and in other processes of the user: between the choice of a port and the moment
+    somebody listens on it, another mesh must not choose it. A lock on the byte of that number lasts as long as we do.
+    """
+
+    def __init__(self) -> None:
+        self._given: set[int] = set()
+        self._file = -1
+
+    def take(self, port: int) -> bool:
+        """Says whether the port is now ours alone; also where the system keeps no locks."""
+        if port in self._given:
+            return False
+        with suppress(OSError):
+            if self._file < 0:
+                path = Path(tempfile.gettempdir()) / f"meshwork-ports-{os.getuid()}"
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            except (BlockingIOError, PermissionError):
+                return False
+        self._given.add(port)
+        return True
+
+
+_reservations = _Reservations()
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on and that was not given out before."""
+    """A port of the loopback address that nobody listens on and that was not given out before, here or elsewhere."""
     while True:
         port = _random.randint(FIRST, LAST)
-        if port not in _given and not is_taken(port):
-            _given.add(port)
+        if not is_taken(port) and _reservations.take(port):
             return port
 
 

@@ -59,8 +59,12 @@ def replicas(
     common = cluster(name, addresses, transport_socket=transport_socket, connection_seconds=connection_seconds)
     return common | {
         "lb_policy": "LEAST_REQUEST",
-        # with nobody healthy a call fails at once instead of being sent to somebody ill
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "common_lb_config": {
+            # with nobody healthy a call fails at once instead of being sent to somebody ill
+            "healthy_panic_threshold": {"value": 0},
+            # else what a health check found reaches those who choose an instance up to a second late
+            "update_merge_window": seconds(0),
+        },
         "health_checks": [_health_check(health_of)],
         "outlier_detection": _outliers(),
         "circuit_breakers": {"thresholds": [{"max_requests": 10_000, "retry_budget": RETRIES}]},
