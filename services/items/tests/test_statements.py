@@ -17,7 +17,7 @@ from grpc_common.errors import ExternalServiceError
 from items.changes import ChangeLog
 from items.engine import Limits, open_engine
 from items.identity import new_id
-from items.item import Item, NewItem
+from items.item import Item, ItemChange, NewItem
 from items.repository import Addition
 from items.sql import SqlItemRepository
 from items.table import ITEMS
@@ -178,3 +178,22 @@ async def make_room(engine: AsyncEngine, kind: str) -> None:
             return
         await connection.execute(text("DROP TRIGGER no_room ON item_changes"))
         await connection.execute(text("DROP FUNCTION no_room"))
+
+
+async def test_a_change_that_is_given_up_at_any_moment_keeps_no_lock(
+    migrated_url: str, limits: Limits, clock: Any
+) -> None:
+    """Not even while somebody still has its error, and with it all that is in the frames of its traceback."""
+    item = NewItem(name="Lamp", description="", sku="L-1", quantity=1, price=1.0).become(new_id(), clock())
+    async with open_engine(migrated_url, replace(limits, statement_timeout=1)) as engine:
+        repository = SqlItemRepository(engine)
+        await repository.add(Addition(item))
+        kept = []
+        for number in range(100):
+            call = asyncio.create_task(repository.update(ItemChange(id=item.id, quantity=number), clock()))
+            await asyncio.sleep(number % 50 * 0.0002)
+            call.cancel()
+            kept += await asyncio.gather(call, return_exceptions=True)
+            await repository.update(ItemChange(id=item.id, quantity=number + 1), clock())
+        assert (await repository.get(item.id)).quantity == number + 1
+    assert {type(each) for each in kept} <= {asyncio.CancelledError, Item}

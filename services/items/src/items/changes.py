@@ -17,9 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from items.change import Change, ChangeKind
 from items.driver_errors import translated_errors
-from items.engine import for_reading
 from items.item import Item
 from items.outbox import enqueue
+from items.reader import Reader
 from items.table import CHANGES, HEAD, row_of
 
 PLACED_AT_ONCE: Final = 1_000
@@ -67,15 +67,14 @@ class ChangeLog:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._reading = for_reading(engine)
+        self._reader = Reader(engine)
 
     async def place(self) -> int:
         """Gives positions to changes that have none, and returns how many: at most PLACED_AT_ONCE."""
         with translated_errors():
-            async with self._reading.connect() as connection:
-                waiting = select(CHANGES.c.number).where(CHANGES.c.position.is_(None)).limit(1)
-                if (await connection.execute(waiting)).first() is None:
-                    return 0  # without a lock, which a writer may hold
+            waiting = select(CHANGES.c.number).where(CHANGES.c.position.is_(None)).limit(1)
+            if not await self._reader.rows(waiting):
+                return 0  # without a lock, which a writer may hold
             async with self._engine.begin() as connection:
                 # Who has the head is alone; in SQLite every transaction that writes is.
                 last = (await connection.execute(select(HEAD.c.placed).with_for_update())).scalar_one()
@@ -90,9 +89,8 @@ class ChangeLog:
     async def head(self) -> Head:
         """Returns how far the log goes, and from where on."""
         with translated_errors():
-            async with self._reading.connect() as connection:
-                found = await connection.execute(select(HEAD.c.placed, HEAD.c.trimmed))
-                return Head(*found.one())
+            (head,) = await self._reader.rows(select(HEAD.c.placed, HEAD.c.trimmed))
+        return Head(head.placed, head.trimmed)
 
     async def read(self, after: int, limit: int) -> Slice:
         """Returns the next changes after a position."""
@@ -104,10 +102,9 @@ class ChangeLog:
             .limit(limit)
         )
         with translated_errors():
-            async with self._reading.connect() as connection:
-                rows = (await connection.execute(reading)).mappings().all()
-        head = Head(rows[0]["placed"], rows[0]["trimmed"])
-        return Slice(head, [_placed_change(row) for row in rows if row["position"] is not None])
+            rows = await self._reader.rows(reading)
+        head = Head(rows[0].placed, rows[0].trimmed)
+        return Slice(head, [_placed_change(row) for row in rows if row.position is not None])
 
     async def trim(self, before: datetime, most: int) -> int:
         """Forgets changes older than `before`, and the oldest of more than `most`; returns how many, at most
@@ -140,8 +137,8 @@ def _row(change: Change) -> dict[str, Any]:
 
 
 def _placed_change(row: Any) -> PlacedChange:
-    item = Item(id=row["item_id"], **{field: row[field] for field in _ITEM_FIELDS})
-    return PlacedChange(row["position"], Change(ChangeKind(row["kind"]), item, row["at"]))
+    item = Item(id=row.item_id, **{field: getattr(row, field) for field in _ITEM_FIELDS})
+    return PlacedChange(row.position, Change(ChangeKind(row.kind), item, row.at))
 
 
 _ITEM_FIELDS: Final = [field for field in Item.__dataclass_fields__ if field != "id"]

@@ -1,9 +1,10 @@
 """Opens the database: PostgreSQL, or one SQLite file."""
 
+import asyncio
 import math
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -14,12 +15,11 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from grpc_common.errors import ExternalServiceError
+from items.reader import READING, Reader
 from items.statements import interrupt_sqlite, log_slow, wait_for_lock
 
 LATER: Final = 1.0
 """Seconds that the server leaves to the driver."""
-READING: Final = "items_reading"
-"""The option of connections that only read, for SQLite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +54,8 @@ async def open_engine(url: str, limits: Limits) -> AsyncIterator[AsyncEngine]:
 
 async def answers(engine: AsyncEngine) -> bool:
     """Says whether the database answers."""
-    async with for_reading(engine).connect() as connection:
-        await connection.execute(select(1))
+    await Reader(engine).rows(select(1))
     return True
-
-
-def for_reading(engine: AsyncEngine) -> AsyncEngine:
-    """Returns the engine for who reads with one statement, which needs no BEGIN and ROLLBACK: they are round trips."""
-    if engine.dialect.name == "postgresql":
-        return engine.execution_options(isolation_level="AUTOCOMMIT")
-    # There AUTOCOMMIT is awaited, and a call that is given up at that moment would leak its connection.
-    return engine.execution_options(**{READING: True})
 
 
 async def _connect_once(engine: AsyncEngine) -> None:
@@ -103,6 +94,7 @@ def _sqlite(url: URL, limits: Limits) -> AsyncEngine:
     engine = _create(url, limits, timeout=limits.statement_timeout)
     event.listen(engine.sync_engine, "connect", _set_pragmas)
     event.listen(engine.sync_engine, "begin", partial(_begin_immediate, limits))
+    event.listen(engine.sync_engine, "invalidate", _Abandoned())
     interrupt_sqlite(engine.sync_engine, limits.statement_timeout)
     return engine
 
@@ -132,6 +124,27 @@ def _set_pragmas(connection: DBAPIConnection, *_: object) -> None:
         cursor.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+class _Abandoned:
+    """Rolls back on a connection that is given up, as that of a cancelled call is. To close it is not enough: SQLite
+    keeps it, and its lock, for as long as anybody has a statement of it, and be that in the traceback of an error.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def __call__(self, connection: Any, *_: object) -> None:
+        # Begun at once, so that it stands before the closing in the queue of the driver's thread.
+        loop = asyncio.get_running_loop()
+        task = asyncio.Task(self._roll_back(connection.driver_connection), loop=loop, eager_start=True)
+        if not task.done():
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    async def _roll_back(self, driver: Any) -> None:
+        with suppress(sqlite3.Error, ValueError):  # it is closed already
+            await driver.rollback()
 
 
 @contextmanager

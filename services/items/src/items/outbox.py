@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from items.change import Change
 from items.driver_errors import translated_errors
-from items.engine import for_reading
 from items.event import Event
 from items.identity import new_id
 from items.mapper import ItemMapper
+from items.reader import Reader
 from items.table import OUTBOX
 
 CLEARED_AT_ONCE: Final = 1_000
@@ -99,8 +99,8 @@ class Outbox:
         """Returns since when the first event that is not told waits."""
         first = select(OUTBOX.c.at).where(OUTBOX.c.told_at.is_(None)).order_by(OUTBOX.c.number).limit(1)
         with translated_errors():
-            async with for_reading(self._engine).connect() as connection:
-                return (await connection.execute(first)).scalar_one_or_none()
+            rows = await Reader(self._engine).rows(first)
+        return rows[0].at if rows else None
 
     async def clear(self, before: datetime) -> int:
         """Forgets events told before that time; returns how many, at most CLEARED_AT_ONCE."""

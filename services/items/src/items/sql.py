@@ -16,9 +16,9 @@ from items.additions import add_all
 from items.change import Change, ChangeKind
 from items.changes import record
 from items.driver_errors import translated_errors
-from items.engine import for_reading
 from items.etag import matches, version_of
 from items.item import Item, ItemChange, WholeItem
+from items.reader import Reader
 from items.repository import Addition
 from items.table import ITEMS, item_of, row_of
 
@@ -31,16 +31,15 @@ class SqlItemRepository:
     def __init__(self, engine: AsyncEngine, changed: Callable[[], None] = lambda: None) -> None:
         self._engine = engine
         self._changed = changed
-        self._reading = for_reading(engine)
+        self._reader = Reader(engine)
 
     async def get(self, item_id: str) -> Item:
         """Returns the item, or raises NotFoundError."""
         with translated_errors():
-            async with self._reading.connect() as connection:
-                row = (await connection.execute(_GET, {"item_id": item_id})).one_or_none()
-        if row is None:
+            rows = await self._reader.rows(_GET, {"item_id": item_id})
+        if not rows:
             raise _unknown(item_id)
-        return item_of(row)
+        return item_of(rows[0])
 
     async def page(self, query: Query, after: Position | None, limit: int) -> Sequence[Item]:
         """Reads one page by its position, whose cost does not grow with what lies before."""
@@ -48,8 +47,7 @@ class SqlItemRepository:
         if after is not None:
             reading = reading.where(query.after(after))
         with translated_errors():
-            async with self._reading.connect() as connection:
-                return [item_of(row) for row in await connection.execute(reading)]
+            return [item_of(row) for row in await self._reader.rows(reading)]
 
     async def add(self, addition: Addition) -> Item:
         """Inserts the item, unless its mark is known."""

@@ -7,16 +7,16 @@ from grpc_common.errors import ValidationError
 from grpc_common.listing.page_token import PageTokens
 from items.driver_errors import translated_errors
 from items.listed import CHANGE_LIST
+from items.reader import Reader
 from items.table import TOKEN_SECRETS
 
 
 async def load_page_tokens(engine: AsyncEngine) -> PageTokens:
     """Returns what seals and opens tokens, with the secrets that all replicas share."""
     with translated_errors():
-        async with engine.connect() as connection:
-            newest = select(TOKEN_SECRETS.c.secret).order_by(TOKEN_SECRETS.c.number.desc())
-            secrets = (await connection.execute(newest)).scalars().all()
-    return PageTokens(*secrets)
+        newest = select(TOKEN_SECRETS.c.secret).order_by(TOKEN_SECRETS.c.number.desc())
+        rows = await Reader(engine).rows(newest)
+    return PageTokens(*(row.secret for row in rows))
 
 
 class ResumeTokens:
