@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +51,16 @@ def clock() -> Clock:
 @pytest.fixture(scope="session")
 def limits() -> Limits:
     return Limits(connections=10, pool_timeout=5, connect_timeout=5, statement_timeout=5)
+
+
+@pytest_asyncio.fixture
+async def own_postgres(tmp_path: Path) -> AsyncIterator[Postgres]:
+    """A PostgreSQL that a test may stop and start again: its data and its port stay."""
+    server = Postgres(tmp_path, keep=True)
+    try:
+        yield server
+    finally:
+        server.discard()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

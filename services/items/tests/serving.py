@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from grpc import aio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from grpc_common.testing import in_process
@@ -30,9 +31,18 @@ async def serving(
     engine: AsyncEngine, clock: Callable[[], datetime], limits: StreamLimits = STREAMS, **chain: Any
 ) -> AsyncIterator["ItemServiceAsyncStub"]:
     """Yields a client of the service, over a socket and through the standard chain."""
+    async with reached(engine, clock, limits, **chain) as channel:
+        yield ItemServiceStub(channel)
+
+
+@asynccontextmanager
+async def reached(
+    engine: AsyncEngine, clock: Callable[[], datetime], limits: StreamLimits = STREAMS, **chain: Any
+) -> AsyncIterator[aio.Channel]:
+    """Yields a channel to the service."""
     feed = ChangeFeed(ChangeLog(engine), poll=0.02)
     repository = SqlItemRepository(engine, changed=feed.stir)
     tokens = await load_page_tokens(engine)
     service = ItemService(repository, feed, tokens, limits, clock=clock, new_id=new_id)
     async with background(feed.run()), in_process(partial(add_to_server, service), **chain) as channel:
-        yield ItemServiceStub(channel)
+        yield channel

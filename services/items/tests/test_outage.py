@@ -2,14 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-import pytest_asyncio
 from grpc import StatusCode
 from pydantic import SecretStr
 from sqlalchemy import column, func, select, text
@@ -35,26 +32,16 @@ if TYPE_CHECKING:  # there is no such class at run time
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-@pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Postgres]:
-    """A PostgreSQL that a test may stop and start again: its data and its port stay."""
-    server = Postgres(tmp_path, keep=True)
-    try:
-        yield server
-    finally:
-        server.discard()
-
-
-async def test_calls_fail_fast_and_go_on_after_the_restart(server: Postgres) -> None:
-    async with server:
-        url = await server.create_database("items")
+async def test_calls_fail_fast_and_go_on_after_the_restart(own_postgres: Postgres) -> None:
+    async with own_postgres:
+        url = await own_postgres.create_database("items")
         settings = ItemsSettings(database_url=SecretStr(url))
         async with build(settings) as application, in_process(application.register) as channel:
             items: Stub = ItemServiceStub(channel)
             item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
             await fill_the_pool(items, item.id)
 
-            await server.__aexit__(None, None, None)
+            await own_postgres.__aexit__(None, None, None)
             for call in (
                 lambda: items.GetItem(pb.GetItemRequest(id=item.id)),
                 lambda: items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-2")),
@@ -73,31 +60,33 @@ async def test_calls_fail_fast_and_go_on_after_the_restart(server: Postgres) -> 
                 assert failed.value.code() is StatusCode.UNAVAILABLE
                 assert failed.value.details() == "the database cannot be reached or does not answer in time"
 
-            await server.__aenter__()
+            await own_postgres.__aenter__()
             await fill_the_pool(items, item.id)
             assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
 
 
-async def test_a_restart_that_nobody_saw_costs_no_call(server: Postgres) -> None:
-    async with server:
-        url = await server.create_database("items")
+async def test_a_restart_that_nobody_saw_costs_no_call(own_postgres: Postgres) -> None:
+    async with own_postgres:
+        url = await own_postgres.create_database("items")
         settings = ItemsSettings(database_url=SecretStr(url))
         async with build(settings) as application, in_process(application.register) as channel:
             items: Stub = ItemServiceStub(channel)
             item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
             await fill_the_pool(items, item.id)
 
-            await server.__aexit__(None, None, None)
-            await server.__aenter__()
+            await own_postgres.__aexit__(None, None, None)
+            await own_postgres.__aenter__()
 
             await fill_the_pool(items, item.id)
             await items.DeleteItem(pb.DeleteItemRequest(id=item.id))
 
 
 @pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
-async def test_a_statement_that_the_server_ends_is_unavailable(server: Postgres, limits: Limits, end: str) -> None:
-    async with server:
-        url = await server.create_database("items")
+async def test_a_statement_that_the_server_ends_is_unavailable(
+    own_postgres: Postgres, limits: Limits, end: str
+) -> None:
+    async with own_postgres:
+        url = await own_postgres.create_database("items")
         await migrate(url)
         async with open_engine(url, limits) as engine, open_engine(url, limits) as other:
             item = NewItem(name="Lamp", description="", sku="L-1", quantity=0, price=0).become("1", NOW)
@@ -113,9 +102,9 @@ async def test_a_statement_that_the_server_ends_is_unavailable(server: Postgres,
             assert (await SqlItemRepository(engine).get("1")).name == "held"
 
 
-async def test_a_server_that_is_full_is_unavailable(server: Postgres, limits: Limits) -> None:
-    async with server:
-        url = await server.create_database("items")
+async def test_a_server_that_is_full_is_unavailable(own_postgres: Postgres, limits: Limits) -> None:
+    async with own_postgres:
+        url = await own_postgres.create_database("items")
         async with open_engine(url, limits) as engine:
             async with engine.begin() as connection:
                 await connection.execute(text("ALTER DATABASE items CONNECTION LIMIT 1"))

@@ -47,19 +47,24 @@ async def end_of(process: asyncio.subprocess.Process) -> tuple[int, list[str]]:
     return process.returncode, errors.decode().splitlines()
 
 
+async def health_is(status: int, channel: grpc.aio.Channel) -> None:
+    """Waits until the service says that it is so."""
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest(service=SERVICE)
+    watch = health.Watch(request, wait_for_ready=True, timeout=30)
+    async for answer in watch:
+        if answer.status == status:
+            break
+    watch.cancel()
+
+
 @asynccontextmanager
 async def serving(target: str, folder: Path, **environment: str) -> AsyncIterator["Stub"]:
     """Runs the service, waits until it is SERVING at `target`, and asserts that it exits with 0 on SIGTERM."""
     process = await start(main, folder, **environment)
     try:
         async with grpc.aio.insecure_channel(target) as channel:
-            health: Any = health_pb2_grpc.HealthStub(channel)
-            request = health_pb2.HealthCheckRequest(service=SERVICE)
-            watch = health.Watch(request, wait_for_ready=True, timeout=20)
-            async for answer in watch:
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    break
-            watch.cancel()
+            await health_is(health_pb2.HealthCheckResponse.SERVING, channel)
             yield ItemServiceStub(channel)
         process.send_signal(signal.SIGTERM)
         status, lines = await end_of(process)
@@ -123,6 +128,28 @@ async def test_on_postgresql_with_its_url_in_a_file_and_the_migrations_done_befo
             await items.GetItem(pb.GetItemRequest(id=item.id))
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert not (tmp_path / "items.db").exists()
+
+
+async def test_its_health_follows_the_database_without_a_restart(
+    tmp_path: Path, port: int, own_postgres: Postgres
+) -> None:
+    target = f"127.0.0.1:{port}"
+    async with own_postgres:
+        url = await own_postgres.create_database("items")
+        async with (
+            serving(target, tmp_path, ITEMS_GRPC__PORT=str(port), ITEMS_DATABASE_URL=url) as items,
+            grpc.aio.insecure_channel(target) as channel,
+        ):
+            item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
+            await own_postgres.__aexit__(None, None, None)
+            await health_is(health_pb2.HealthCheckResponse.NOT_SERVING, channel)
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await items.GetItem(pb.GetItemRequest(id=item.id))
+            assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+
+            await own_postgres.__aenter__()
+            await health_is(health_pb2.HealthCheckResponse.SERVING, channel)
+            assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
 
 
 @pytest.mark.parametrize("migrate_on_start", ["true", "false"])

@@ -23,7 +23,7 @@ from grpc_common.token_maker import TokenMaker
 from items.table import ITEMS
 from meshwork.common.v1.errors_pb2 import ErrorDetail
 from meshwork.items.v1 import items_service_pb2 as pb
-from serving import serving
+from serving import reached, serving
 
 if TYPE_CHECKING:  # there is no such class at run time
     from meshwork.items.v1.items_service_pb2_grpc import ItemServiceAsyncStub as Stub
@@ -125,6 +125,16 @@ class TestCreateItem:
 
         assert status is StatusCode.INVALID_ARGUMENT
         assert (detail.code, detail.field, fields) == ("INVALID_ARGUMENT", field, [field])
+
+    @pytest.mark.parametrize("data", [b"\x0a\x01\xff", b"\x0a\x05abc", b"\x0a\x02\xed\xa0", b"\xff"])
+    async def test_bytes_that_are_no_request(self, engine: AsyncEngine, clock: Any, data: bytes) -> None:
+        """Invalid UTF-8 in the name, too few bytes, half a surrogate, no field at all."""
+        async with reached(engine, clock) as channel, nothing_written(engine):
+            call = channel.unary_unary("/meshwork.items.v1.ItemService/CreateItem")
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call(data)
+        assert refused.value.code() is StatusCode.INVALID_ARGUMENT
+        assert "CreateItemRequest" not in str(refused.value.details())
 
     async def test_every_bad_field_is_named(self, items: "Stub", engine: AsyncEngine) -> None:
         request = pb.CreateItemRequest(description="\x00", quantity=-1, price=math.nan)
