@@ -41,6 +41,31 @@ def test_replies_of_a_stream_come_a_line_each(mesh):
     assert [json.loads(line) for line in out.splitlines()] == [{"status": "SERVING"}]
 
 
+def test_the_streams_of_items(mesh, tmp_path):
+    """Requests a line each, one of them bad; replies a line each; and a watch that sees what was done."""
+    (tmp_path / "all").write_text("\n".join(map(json.dumps, [good := new(), new() | {"name": ""}])))
+    status, out, _ = mesh("call", "items", "BatchCreateItems", f"@{tmp_path / 'all'}")
+    assert status == 0
+    reply = json.loads(out)
+    (created,) = reply["created_ids"]
+    assert [error["field"] for error in reply["errors"]] == ["[1].name"]
+
+    status, out, _ = mesh("call", "items", "ListItems", json.dumps({"filter": f'sku = "{good["sku"]}"'}))
+    assert status == 0
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [created]
+
+    (tmp_path / "actions").write_text(f'{{"delete_id": "{created}"}}\n{{"delete_id": "nobody"}}\n')
+    status, out, _ = mesh("call", "items", "SyncItems", f"@{tmp_path / 'actions'}")
+    assert status == 0
+    assert [json.loads(line).get("error", {}).get("code") for line in out.splitlines()] == [None, "NOT_FOUND"]
+
+    status, out, _ = mesh("call", "items", "WatchItems", "--timeout", "2")
+    assert status == 1  # it goes on until its time is up
+    changes = [json.loads(line).get("change") for line in out.splitlines()]
+    kinds = [change["kind"] for change in changes if change and change["item"]["id"] == created]
+    assert kinds == ["ITEM_CHANGE_KIND_CREATED", "ITEM_CHANGE_KIND_DELETED"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "sentences"),
     [

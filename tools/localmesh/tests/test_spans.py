@@ -4,6 +4,8 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1 import trace_pb2
 from rich.console import Console
 
 from localmesh.spans.span import Span
@@ -13,7 +15,7 @@ from localmesh.spans.view import overview, waterfall
 
 def _span(trace, number=0, parent="", **fields):
     values = {"service": "items", "name": "GetItem", "began": 100.0 + number, "lasted": 1.0, "failed": False}
-    values |= {"status": "0", "details": {}} | fields
+    values |= {"status": "OK", "details": {}} | fields
     return Span(trace=trace, id=f"{number:016x}", parent=parent, **values)
 
 
@@ -80,3 +82,29 @@ def test_spans_that_are_each_others_parents_do_not_hang_the_view():
 def test_the_overview_says_what_failed():
     trace = _trace(_span("t" * 32, 1, service="ingress"), _span("t" * 32, 2, failed=True, status="14"))
     assert "ingress → items" in _shown(overview([trace]))
+
+
+def test_a_trace_has_the_status_of_the_call_and_not_that_of_its_stream():
+    shown = _shown(
+        overview(
+            [
+                _trace(
+                    _span("a", 0, name="ingress", status="HTTP 200"),
+                    _span("a", 1, name="meshwork.items.v1.ItemService/WatchItems", status="OUT_OF_RANGE", failed=True),
+                )
+            ]
+        )
+    )
+    assert "OUT_OF_RANGE" in shown
+    assert " ItemService/WatchItems " in shown
+
+
+def test_statuses_have_names():
+    def status(attributes):
+        values = [KeyValue(key=key, value=AnyValue(string_value=value)) for key, value in attributes.items()]
+        return Span.of("items", trace_pb2.Span(attributes=values)).status
+
+    assert status({"rpc.grpc.status_code": "5", "http.status_code": "200"}) == "NOT_FOUND"
+    assert status({"grpc.status_code": "0"}) == "OK"
+    assert status({"http.status_code": "503"}) == "HTTP 503"
+    assert status({}) == ""

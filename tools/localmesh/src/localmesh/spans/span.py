@@ -4,12 +4,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from grpc import StatusCode
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 SHOWN = ("rpc.method", "http.url", "upstream_address", "response_flags", "error.type", "user_agent.original")
 METHODS = ("grpc.path", "rpc.method")
-STATUSES = ("rpc.response.status_code", "rpc.grpc.status_code", "grpc.status_code", "http.status_code")
+GRPC_STATUSES = ("rpc.response.status_code", "rpc.grpc.status_code", "grpc.status_code")
+HTTP_STATUS = "http.status_code"
+NAMES = {str(code.value[0]): code.name for code in StatusCode}
 LONGEST_VALUE = 200
 NANOSECONDS = 1e9
 
@@ -42,13 +45,21 @@ class Span:
             began=span.start_time_unix_nano / NANOSECONDS,
             lasted=max(0, span.end_time_unix_nano - span.start_time_unix_nano) / NANOSECONDS,
             failed=span.status.code == trace_pb2.Status.STATUS_CODE_ERROR,
-            status=next((attributes[name] for name in STATUSES if name in attributes), ""),
+            status=_status(attributes),
             details={name: attributes[name] for name in SHOWN if attributes.get(name, "-") not in {"", "-"}},
         )
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for the way to another process."""
         return asdict(self)
+
+
+def _status(attributes: Mapping[str, str]) -> str:
+    """Such as `NOT_FOUND`, or `HTTP 503` where no gRPC status is known; empty without either."""
+    code = next((attributes[name] for name in GRPC_STATUSES if name in attributes), None)
+    if code is not None:
+        return NAMES.get(code, code)
+    return f"HTTP {attributes[HTTP_STATUS]}" if HTTP_STATUS in attributes else ""
 
 
 def _texts(attributes: Iterable[KeyValue]) -> Iterable[tuple[str, str]]:

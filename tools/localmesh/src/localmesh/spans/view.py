@@ -25,7 +25,7 @@ def overview(traces: Sequence[Json]) -> Table:
     for trace in traces:
         spans = sorted(trace["spans"], key=lambda span: span["began"])
         first, end = spans[0], max(span["began"] + span["lasted"] for span in spans)
-        status = Text(_status(first), style="red" if any(span["failed"] for span in spans) else "green")
+        status = Text(_outcome(spans), style="red" if any(span["failed"] for span in spans) else "green")
         through = " → ".join(dict.fromkeys(span["service"] for span in spans))
         at = time.strftime("%H:%M:%S", time.localtime(first["began"]))
         lasted = f"{(end - first['began']) * MILLISECONDS:.1f}"
@@ -83,6 +83,13 @@ def _status(span: Json) -> str:
     return str(span["status"]) or ("failed" if span["failed"] else "ok")
 
 
+def _outcome(spans: Sequence[Json]) -> str:
+    """What the outermost who knows of gRPC says; for HTTP all is well once a stream has begun."""
+    statuses = [_status(span) for span in spans]
+    return next((status for status in statuses if not status.startswith(("HTTP", "ok"))), statuses[0])
+
+
 def _what(spans: Sequence[Json]) -> str:
-    """The most telling name: a service's own, which is the method's; otherwise the first one's."""
-    return str(next((span["name"] for span in spans if "/" in span["name"]), spans[0]["name"]))
+    """The most telling name: a service's own, which is the method's, without its package; otherwise the first one's."""
+    name = str(next((span["name"] for span in spans if "/" in span["name"]), spans[0]["name"]))
+    return name.rpartition("/")[0].rpartition(".")[2] + "/" + name.rpartition("/")[2] if "/" in name else name
