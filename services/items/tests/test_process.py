@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -128,6 +129,19 @@ async def test_on_postgresql_with_its_url_in_a_file_and_the_migrations_done_befo
             await items.GetItem(pb.GetItemRequest(id=item.id))
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert not (tmp_path / "items.db").exists()
+
+
+async def test_a_watch_does_not_hold_up_the_stop(tmp_path: Path, port: int) -> None:
+    """It ends at once, with the reason and after a token to go on from, and not when the time to drain is over."""
+    environment = {"ITEMS_GRPC__PORT": str(port), "ITEMS_GRPC__DRAIN_SECONDS": "30"}
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        async with serving(f"127.0.0.1:{port}", tmp_path, **environment):
+            watch = ItemServiceStub(channel).WatchItems(pb.WatchItemsRequest())
+            assert (await watch.read()).resume_token
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+        assert await watch.code() is grpc.StatusCode.UNAVAILABLE
+        assert "watch on from the last resume token" in str(await watch.details())
 
 
 async def test_its_health_follows_the_database_without_a_restart(

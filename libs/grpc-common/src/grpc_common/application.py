@@ -18,3 +18,7 @@ class Application:
 
     register: Register
     dependencies: Sequence[DependencyCheck] = ()
+    end_streams: Callable[[], None] = lambda: None
+    """Has streams that go on for ever, such as watches, end by themselves; called when the server takes no new calls.
+    Those that do not end are cut off when the time to drain is over, and all calls wait for that.
+    """

@@ -100,6 +100,7 @@ class _Process[S: ServiceSettings]:
             health = HealthServicer([*application.dependencies, LoopLag().check()])
             server = GRPCServer.from_settings(self._settings.grpc, [Chain(chain)], health)
             application.register(server)
+            server.on_drain(application.end_streams)
             await self._serve_until_stop(server, metrics_port)
 
     async def _serve_until_stop(self, server: GRPCServer, metrics_port: int | None) -> None:

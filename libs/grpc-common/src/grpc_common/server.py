@@ -67,6 +67,7 @@ class GRPCServer:
         self._server: aio.Server | None = None
         self._ended: asyncio.Future[Any] | None = None
         self._socket_inode = 0
+        self._on_drain: list[Callable[[], None]] = []
 
     @classmethod
     def from_settings(
@@ -111,6 +112,10 @@ class GRPCServer:
         """Take handlers as `grpc.aio.Server` does."""
         self._registered[service_name] = dict(method_handlers)
         self._add_name(service_name)
+
+    def on_drain(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when the server stops: it takes no new calls any more, and those there are go on."""
+        self._on_drain.append(callback)
 
     def _add_name(self, name: str) -> None:
         if name not in self.service_names:
@@ -183,6 +188,8 @@ class GRPCServer:
         await asyncio.sleep(0)  # first refuse new calls, then send watchers away, or they come straight back
         if self._health is not None:
             await self._health.stop()
+        for callback in self._on_drain:
+            callback()
         await stopping
         self._workers.shutdown(wait=False)
         self._remove_socket()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from grpc_common.errors import AppException, OutOfRangeError
+from grpc_common.errors import AppException, ExternalServiceError, OutOfRangeError
 from items.changes import PLACED_AT_ONCE, ChangeLog, PlacedChange
 
 READ_AT_ONCE = 200
@@ -26,11 +26,17 @@ class ChangeFeed:
         self._stirred = asyncio.Event()
         self._news = asyncio.Event()
         self._end = 0
+        self._over = False
         self._events = structlog.get_logger(component="changes")
 
     def stir(self) -> None:
         """Says that this process committed a change."""
         self._stirred.set()
+
+    def end(self) -> None:
+        """Ends all that follow, now and later: the service stops."""
+        self._over = True
+        self._wake()
 
     async def run(self) -> None:
         """Puts changes in order and wakes the watchers, for ever."""
@@ -47,7 +53,7 @@ class ChangeFeed:
 
         Raises:
             OutOfRangeError: the changes after this position are no longer kept, or have not happened.
-            ExternalServiceError: the database is gone.
+            ExternalServiceError: the database is gone, or the service stops.
         """
         with self._watching():
             position = (await self._log.head()).placed if after is None else after
@@ -56,6 +62,8 @@ class ChangeFeed:
             yield position
             while True:
                 news = self._news
+                if self._over:
+                    raise ExternalServiceError("the server stops: watch on from the last resume token, at another one")
                 found = await self._log.read(position, READ_AT_ONCE)
                 if position < found.head.trimmed:
                     raise _too_old()
@@ -90,9 +98,12 @@ class ChangeFeed:
             return 0
         if end != self._end:
             self._end = end
-            self._news.set()
-            self._news = asyncio.Event()
+            self._wake()
         return placed
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def _pause(self) -> None:
         await _set_within(self._stirred, self._poll)

@@ -52,7 +52,7 @@ async def build(settings: ItemsSettings) -> AsyncIterator[Application]:
             ):
                 service = ItemService(repository, feed, tokens, settings.streams, clock=clock, new_id=new_id)
                 register = partial(add_ItemServiceServicer_to_server, service)
-                yield Application(register, [database, *outbox, *cache])
+                yield Application(register, [database, *outbox, *cache], feed.end)
 
 
 if __name__ == "__main__":
