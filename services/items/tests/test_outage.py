@@ -41,7 +41,7 @@ async def test_calls_fail_fast_and_go_on_after_the_restart(own_postgres: Postgre
             item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
             await fill_the_pool(items, item.id)
 
-            await own_postgres.__aexit__(None, None, None)
+            await own_postgres.stop()
             for call in (
                 lambda: items.GetItem(pb.GetItemRequest(id=item.id)),
                 lambda: items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-2")),
@@ -60,7 +60,7 @@ async def test_calls_fail_fast_and_go_on_after_the_restart(own_postgres: Postgre
                 assert failed.value.code() is StatusCode.UNAVAILABLE
                 assert failed.value.details() == "the database cannot be reached or does not answer in time"
 
-            await own_postgres.__aenter__()
+            await own_postgres.start()
             await fill_the_pool(items, item.id)
             assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
 
@@ -74,8 +74,8 @@ async def test_a_restart_that_nobody_saw_costs_no_call(own_postgres: Postgres) -
             item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
             await fill_the_pool(items, item.id)
 
-            await own_postgres.__aexit__(None, None, None)
-            await own_postgres.__aenter__()
+            await own_postgres.stop()
+            await own_postgres.start()
 
             await fill_the_pool(items, item.id)
             await items.DeleteItem(pb.DeleteItemRequest(id=item.id))

@@ -155,13 +155,13 @@ async def test_its_health_follows_the_database_without_a_restart(
             grpc.aio.insecure_channel(target) as channel,
         ):
             item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
-            await own_postgres.__aexit__(None, None, None)
+            await own_postgres.stop()
             await health_is(health_pb2.HealthCheckResponse.NOT_SERVING, channel)
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 await items.GetItem(pb.GetItemRequest(id=item.id))
             assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
 
-            await own_postgres.__aenter__()
+            await own_postgres.start()
             await health_is(health_pb2.HealthCheckResponse.SERVING, channel)
             assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
 

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from localmesh import ports, service
 from localmesh.control import Control
@@ -14,6 +13,7 @@ from localmesh.failure import MeshError
 from localmesh.files import write_atomically
 from localmesh.issuer import Issuer
 from localmesh.ledger import Ledger
+from localmesh.lifetime import Lifetime
 from localmesh.log_files import keep_short
 from localmesh.mesh_status import status_of
 from localmesh.options import Options
@@ -33,7 +33,7 @@ type Report = Callable[[str, float], None]
 """Told the name of a step that is done and how many seconds it took."""
 
 
-class Mesh:
+class Mesh(Lifetime):
     """A mesh in a state folder whose lock is held; `async with` starts it, watches over it and stops it."""
 
     def __init__(
@@ -52,19 +52,6 @@ class Mesh:
         self._control = Control(state.control, restart, self._processes, self.spans)
         self._chores: list[asyncio.Task[None]] = []
         self._complete = False
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._start()
-        except BaseException:
-            await self.stop()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def stop(self) -> None:
         """Stops everything, last started first, each in bounded time; calls under way have a moment to end."""
@@ -97,7 +84,8 @@ class Mesh:
         """How everything is now."""
         return status_of(self._processes, self.state, complete=self._complete)
 
-    async def _start(self) -> None:
+    async def start(self) -> None:
+        """Starts everything and returns when it is ready; raises MeshError saying what is not, and why."""
         if ports.is_taken(self.port):
             raise MeshError(
                 f"port {self.port} for the ingress is taken by {ports.owner(self.port)}: stop that, or choose another "

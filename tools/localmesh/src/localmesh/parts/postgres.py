@@ -11,8 +11,6 @@ import signal
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import asyncpg
 import psutil
@@ -21,6 +19,7 @@ from localmesh import accounts, places, ports
 from localmesh.failure import MeshError
 from localmesh.files import private_folder, write_secret
 from localmesh.ledger import Ledger
+from localmesh.lifetime import Lifetime
 from localmesh.process import Command, run_to_end
 from localmesh.unit import Unit
 
@@ -41,7 +40,7 @@ FRUGALITY = {
 }
 
 
-class Postgres:
+class Postgres(Lifetime):
     """A PostgreSQL server on a free port of the loopback address; `async with` starts and stops it.
 
     `folder` holds the superuser's password, the log (unless `log` says where to write it) and the data, unless we
@@ -74,19 +73,10 @@ class Postgres:
         """Where it listens, as `host:port`."""
         return f"{ports.LOOPBACK}:{self.port}"
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self.prepare()
-            await self.unit.start()
-        except BaseException:
-            await self.stop()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
+    async def start(self) -> None:
+        """Makes the data folder, the first time, and starts the server."""
+        await self.prepare()
+        await self.unit.start()
 
     async def stop(self) -> None:
         """Stops the server, and removes its data unless they are to be kept."""

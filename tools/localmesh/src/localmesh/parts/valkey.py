@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from redis.asyncio import Redis
 
@@ -19,6 +17,7 @@ from localmesh import ports
 from localmesh.failure import MeshError
 from localmesh.files import private_folder, write_secret
 from localmesh.ledger import Ledger
+from localmesh.lifetime import Lifetime
 from localmesh.process import Command
 from localmesh.unit import Unit
 
@@ -35,7 +34,7 @@ CACHE = {  # nothing is kept: what is lost is read again from where it came
 }
 
 
-class Valkey:
+class Valkey(Lifetime):
     """A Valkey server on a free port of the loopback address; `async with` starts and stops it.
 
     `users` may each use the keys and channels that begin with their name and a colon, and no commands for
@@ -67,19 +66,10 @@ class Valkey:
         """Where one of the users reaches it: `redis://user:password@host:port/0`, a secret."""
         return f"redis://{user}:{self._passwords[user]}@{self.address}/0"
 
-    async def __aenter__(self) -> Self:
-        try:
-            self.prepare()
-            await self.unit.start()
-        except BaseException:
-            await self.stop()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
+    async def start(self) -> None:
+        """Writes the configuration and starts the server."""
+        self.prepare()
+        await self.unit.start()
 
     async def stop(self) -> None:
         """Stops the server; what it held is gone."""
