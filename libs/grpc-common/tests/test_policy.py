@@ -4,6 +4,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FieldDescriptor
 
+import meshwork.auth.v1.auth_service_pb2
 import meshwork.items.v1.items_service_pb2
 from grpc_common.policy import Access, PolicyError, Retry, method_policy, policy_of, service_policies
 from meshwork.policy.v1 import policy_pb2
@@ -13,7 +14,7 @@ from meshwork.policy.v1.policy_pb2 import Retry as RetryOption
 
 SERVICES = [
     service
-    for module in (meshwork.items.v1.items_service_pb2,)
+    for module in (meshwork.auth.v1.auth_service_pb2, meshwork.items.v1.items_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 ]
 AUTHENTICATED = AccessOption(mode=policy_pb2.ACCESS_MODE_AUTHENTICATED)

@@ -8,11 +8,13 @@ from google.protobuf.descriptor import FieldDescriptor as Field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import meshwork.auth.v1.auth_service_pb2
 import meshwork.common.v1.errors_pb2
 import meshwork.items.v1.items_service_pb2
 import meshwork.policy.v1.policy_pb2
 
 FILES = [
+    meshwork.auth.v1.auth_service_pb2,
     meshwork.common.v1.errors_pb2,
     meshwork.items.v1.items_service_pb2,
     meshwork.policy.v1.policy_pb2,

@@ -1,0 +1,1 @@
+"""The auth service: who somebody is, and the tokens that prove it."""
