@@ -11,9 +11,9 @@ import pytest_asyncio
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from grpc_common.database.engine import Limits, open_engine
 from items.cache import cached
 from items.cache_store import CacheLimits
-from items.engine import Limits, open_engine
 from items.migrate import migrate
 from items.repository import ItemRepository
 from items.sql import SqlItemRepository

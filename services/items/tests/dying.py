@@ -7,9 +7,9 @@ import sys
 from datetime import UTC, datetime
 from typing import NoReturn
 
+from grpc_common.database.engine import Limits, open_engine
 from items.cache import cached
 from items.cache_store import CacheLimits
-from items.engine import Limits, open_engine
 from items.item import Item, ItemChange
 from items.sql import SqlItemRepository
 

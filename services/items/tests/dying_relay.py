@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from items.engine import Limits, open_engine
+from grpc_common.database.engine import Limits, open_engine
 from items.event import Event
 from items.outbox import Outbox
 from items.relay import Relay, RelayLimits

@@ -15,8 +15,8 @@ import psutil
 import pytest_asyncio
 from sqlalchemy import insert
 
+from grpc_common.database.engine import Limits, open_engine
 from items import main
-from items.engine import Limits, open_engine
 from items.migrate import migrate
 from items.table import ITEMS
 from localmesh.parts.postgres import Postgres

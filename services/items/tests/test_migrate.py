@@ -12,8 +12,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
+from grpc_common.database.engine import Limits, open_engine
 from grpc_common.errors import DatabaseError, ExternalServiceError
-from items.engine import Limits, open_engine
 from items.migrate import downgrade, migrate, require_current
 from items.table import ItemRow
 

@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from sqlalchemy import column, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from grpc_common.database.engine import Limits, open_engine
 from grpc_common.errors import ExternalServiceError
 from grpc_common.testing import in_process
-from items.engine import Limits, open_engine
 from items.item import ItemChange, NewItem
 from items.main import build
 from items.migrate import migrate

@@ -22,8 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dying_relay
 from dying_relay import DATABASE, LIMITS
+from grpc_common.database.engine import open_engine
 from grpc_common.testing import in_process
-from items.engine import open_engine
 from items.event import Event, EventPublisher
 from items.event_log import LogPublisher
 from items.identity import new_id

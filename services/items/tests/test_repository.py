@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from grpc_common.database.engine import Limits, open_engine
 from grpc_common.errors import ConflictError, DatabaseError, ExternalServiceError, NotFoundError
-from items.engine import Limits, open_engine
 from items.identity import new_id
 from items.item import Item, ItemChange, NewItem
 from items.repository import Addition, ItemRepository

@@ -1,4 +1,4 @@
-"""Slow statements, statements of calls that are over, and a database without room."""
+"""Statements of calls that are over, and a database without room."""
 
 import asyncio
 import time
@@ -11,11 +11,10 @@ import pytest
 from grpc import StatusCode
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from structlog.testing import capture_logs
 
+from grpc_common.database.engine import Limits, open_engine
 from grpc_common.errors import ExternalServiceError
 from items.changes import ChangeLog
-from items.engine import Limits, open_engine
 from items.identity import new_id
 from items.item import Item, ItemChange, NewItem
 from items.repository import Addition
@@ -26,37 +25,6 @@ from serving import serving
 
 if TYPE_CHECKING:  # there is no such class at run time
     from meshwork.items.v1.items_service_pb2_grpc import ItemServiceAsyncStub as Stub
-
-ENDLESS = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n")
-
-
-@pytest.mark.parametrize("slow_query", [0, 60])
-async def test_a_slow_statement_is_logged_without_what_was_asked(
-    migrated_url: str, limits: Limits, slow_query: float
-) -> None:
-    async with open_engine(migrated_url, replace(limits, slow_query=slow_query)) as engine:
-        with capture_logs() as lines, pytest.raises(Exception, match="there is no item"):
-            await SqlItemRepository(engine).get("a secret id")
-
-    slow = [line for line in lines if line["event"] == "slow query" and "items" in line["statement"]]
-    assert len(slow) == (0 if slow_query else 1)
-    for line in slow:
-        assert (line["log_level"], line["outcome"]) == ("warning", "done")
-        assert line["duration_ms"] > 0
-        assert line["statement"].startswith("SELECT items.id")
-    assert "a secret id" not in str(lines)
-
-
-async def test_a_statement_that_fails_late_is_logged(migrated_url: str, limits: Limits) -> None:
-    impatient = replace(limits, statement_timeout=0.2, slow_query=0.1)
-    async with open_engine(migrated_url, impatient) as engine:
-        with capture_logs() as lines, pytest.raises(Exception):  # noqa: B017  # each driver has its own
-            async with engine.connect() as connection:
-                await connection.execute(ENDLESS)
-
-    (slow,) = [line for line in lines if line["event"] == "slow query"]
-    assert slow["outcome"] == "failed"
-    assert 150 < slow["duration_ms"] < 5_000
 
 
 async def test_a_call_that_waits_for_a_lock_ends_with_its_deadline_and_keeps_no_connection(
@@ -105,33 +73,6 @@ async def ok(call: Any) -> bool:
         assert error.code() in {StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED}
         return False
     return True
-
-
-@pytest.mark.parametrize("kind", ["postgresql"], scope="session")
-async def test_postgresql_is_told_that_a_call_is_over(
-    migrated_url: str, engine: AsyncEngine, limits: Limits, kind: str
-) -> None:
-    """The statement ends in the server, not only in this process."""
-    async with open_engine(migrated_url, replace(limits, statement_timeout=60)) as other:
-
-        async def work() -> None:
-            async with other.connect() as connection:
-                await connection.execute(ENDLESS)
-
-        task = asyncio.create_task(work())
-        async with asyncio.timeout(20):
-            while not await endless(engine):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-            task.cancel()
-            while await endless(engine):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def endless(engine: AsyncEngine) -> int:
-    query = text("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'WITH RECURSIVE n%'")
-    async with engine.connect() as connection:
-        return int((await connection.execute(query)).scalar_one())
 
 
 async def test_a_database_without_room_says_so_and_serves_what_it_has(engine: AsyncEngine, kind: str) -> None:

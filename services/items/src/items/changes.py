@@ -15,11 +15,11 @@ from typing import Any, Final
 from sqlalchemy import Subquery, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from grpc_common.database.driver_errors import translated_errors
+from grpc_common.database.reader import Reader
 from items.change import Change, ChangeKind
-from items.driver_errors import translated_errors
 from items.item import Item
 from items.outbox import enqueue
-from items.reader import Reader
 from items.table import CHANGES, HEAD, row_of
 
 PLACED_AT_ONCE: Final = 1_000

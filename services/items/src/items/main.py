@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from functools import partial
 
 from grpc_common.application import Application
+from grpc_common.database.engine import answers, open_engine
 from grpc_common.health.check import DependencyCheck
 from grpc_common.run import run
 from items.cache import cached
 from items.changes import ChangeLog
-from items.engine import answers, open_engine
 from items.event_log import LogPublisher
 from items.feed import ChangeFeed
 from items.identity import new_id
@@ -31,7 +31,7 @@ async def build(settings: ItemsSettings) -> AsyncIterator[Application]:
     clock = partial(datetime.now, UTC)
     if settings.migrate_on_start:
         await migrate(url)
-    async with open_engine(url, settings.limits) as engine:
+    async with open_engine(url, settings.limits, "items") as engine:
         await require_current(engine)
         tokens = await load_page_tokens(engine)
         log = ChangeLog(engine)

@@ -13,10 +13,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from grpc_common.database.driver_errors import translated_errors
+from grpc_common.database.engine import Limits, open_engine
 from grpc_common.errors import AppException, DatabaseError
 from grpc_common.settings import SettingsError, load_settings
-from items.driver_errors import translated_errors
-from items.engine import Limits, open_engine
 from items.settings import ItemsSettings
 
 # One connection; a statement may rewrite a large table, or wait while another process migrates.
@@ -44,7 +44,7 @@ async def require_current(engine: AsyncEngine) -> None:
 
 
 async def _run(url: str, verb: Callable[[Config], None]) -> None:
-    async with open_engine(url, LIMITS) as engine:
+    async with open_engine(url, LIMITS, "items") as engine:
         with translated_errors():
             async with engine.begin() as connection:
                 await connection.run_sync(_alone, verb)

@@ -12,12 +12,12 @@ from typing import Any, Final
 from sqlalchemy import delete, exists, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from grpc_common.database.driver_errors import translated_errors
+from grpc_common.database.reader import Reader
 from items.change import Change
-from items.driver_errors import translated_errors
 from items.event import Event
 from items.identity import new_id
 from items.mapper import ItemMapper
-from items.reader import Reader
 from items.table import OUTBOX
 
 CLEARED_AT_ONCE: Final = 1_000

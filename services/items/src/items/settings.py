@@ -7,9 +7,9 @@ from pydantic_settings import SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from grpc_common.database.engine import Limits
 from grpc_common.settings import GRPCServerSettings, ServiceSettings
 from items.cache_store import CacheLimits
-from items.engine import Limits
 from items.relay import RelayLimits
 from items.service import StreamLimits
 from items.upkeep import Kept

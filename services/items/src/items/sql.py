@@ -9,16 +9,16 @@ from typing import Any, Final, Never
 from sqlalchemy import bindparam, case, delete, false, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from grpc_common.database.driver_errors import translated_errors
+from grpc_common.database.reader import Reader
 from grpc_common.errors import AbortedError, AppException, ConflictError, NotFoundError, ValidationError
 from grpc_common.listing.order import Position
 from grpc_common.listing.query import Query
 from items.additions import add_all
 from items.change import Change, ChangeKind
 from items.changes import record
-from items.driver_errors import translated_errors
 from items.etag import matches, version_of
 from items.item import Item, ItemChange, WholeItem
-from items.reader import Reader
 from items.repository import Addition
 from items.table import ITEMS, item_of, row_of
 
@@ -118,7 +118,7 @@ class SqlItemRepository:
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        with translated_errors():
+        with translated_errors({ITEMS.name: "item"}):
             async with self._engine.begin() as connection:
                 yield connection
         self._changed()

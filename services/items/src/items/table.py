@@ -1,15 +1,13 @@
 """The tables of the service."""
 
-from datetime import UTC, datetime
-from typing import Any, override
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
-    Dialect,
     Double,
     Index,
     Integer,
@@ -21,42 +19,11 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
+from grpc_common.database.column_types import UtcDateTime, code
+from grpc_common.database.constraint_names import NAMES
 from items.item import DESCRIPTION_MAX, ID_MAX, NAME_MAX, SKU_MAX, Item
-
-# `driver_errors` reads the field at fault from the name of the constraint.
-NAMES = {
-    "pk": "pk_%(table_name)s_%(column_0_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "ix": "ix_%(table_name)s_%(column_0_name)s",
-}
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time in UTC, exact to the microsecond, also where the database knows no time zones (SQLite)."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    @override
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Takes the time to UTC; a naive one would mean another moment on every machine."""
-        if value is not None and value.tzinfo is None:
-            raise ValueError("a time without a time zone")
-        return value and value.astimezone(UTC)
-
-    @override
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Gives back the zone that SQLite leaves out."""
-        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
-
-
-def _code(length: int) -> String:
-    """A text that is compared byte by byte: PostgreSQL then sorts it as SQLite does, and fastest."""
-    return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
 class ItemRow(SQLModel, table=True):
@@ -66,10 +33,10 @@ class ItemRow(SQLModel, table=True):
     __tablename__ = "items"
     __table_args__ = (CheckConstraint("quantity >= 0", name="quantity"), CheckConstraint("price >= 0", name="price"))
 
-    id: str = Field(sa_column=Column(_code(ID_MAX), primary_key=True))
+    id: str = Field(sa_column=Column(code(ID_MAX), primary_key=True))
     name: str = Field(sa_type=String(NAME_MAX))
     description: str = Field(sa_type=String(DESCRIPTION_MAX))
-    sku: str = Field(sa_column=Column(_code(SKU_MAX), nullable=False, unique=True))
+    sku: str = Field(sa_column=Column(code(SKU_MAX), nullable=False, unique=True))
     quantity: int
     price: float = Field(sa_type=Double)
     is_active: bool
@@ -101,10 +68,10 @@ CHANGES = Table(
     Column("position", BigInteger),
     Column("kind", String(8), nullable=False),
     Column("at", UtcDateTime, nullable=False),
-    Column("item_id", _code(ID_MAX), nullable=False),
+    Column("item_id", code(ID_MAX), nullable=False),
     Column("name", String(NAME_MAX), nullable=False),
     Column("description", String(DESCRIPTION_MAX), nullable=False),
-    Column("sku", _code(SKU_MAX), nullable=False),
+    Column("sku", code(SKU_MAX), nullable=False),
     Column("quantity", Integer, nullable=False),
     Column("price", Double, nullable=False),
     Column("is_active", Boolean, nullable=False),
@@ -137,7 +104,7 @@ REQUESTS = Table(
     ItemRow.metadata,
     Column("key", LargeBinary(32), primary_key=True),
     Column("body", LargeBinary(32), nullable=False),
-    Column("item_id", _code(ID_MAX), nullable=False),
+    Column("item_id", code(ID_MAX), nullable=False),
     Column("created_at", UtcDateTime, nullable=False, index=True),
 )
 """The requests to create an item that a repeat is known by, and which item each created, when."""
@@ -157,7 +124,7 @@ OUTBOX = Table(
     ItemRow.metadata,
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("event_id", String(36), nullable=False),
-    Column("item_id", _code(ID_MAX), nullable=False),
+    Column("item_id", code(ID_MAX), nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     Column("attempts", Integer, nullable=False, server_default=text("0")),

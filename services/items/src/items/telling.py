@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
+from grpc_common.database.engine import Limits, open_engine
 from grpc_common.health.check import DependencyCheck
-from items.engine import Limits, open_engine
 from items.event import EventPublisher
 from items.outbox import Outbox
 from items.relay import Relay, RelayLimits
@@ -25,7 +25,7 @@ async def telling(
     """Yields what is to be called after each commit, and the check of the relay; without a publisher there is no relay
     here, and those of other processes are woken.
     """
-    async with open_engine(url, replace(limits, connections=CONNECTIONS)) as engine:
+    async with open_engine(url, replace(limits, connections=CONNECTIONS), "items") as engine:
         if publisher is None:
             wakeups = Wakeups(engine, lambda: None)
             async with background(wakeups.run()):

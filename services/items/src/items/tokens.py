@@ -3,11 +3,11 @@
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from grpc_common.database.driver_errors import translated_errors
+from grpc_common.database.reader import Reader
 from grpc_common.errors import ValidationError
 from grpc_common.listing.page_token import PageTokens
-from items.driver_errors import translated_errors
 from items.listed import CHANGE_LIST
-from items.reader import Reader
 from items.table import TOKEN_SECRETS
 
 

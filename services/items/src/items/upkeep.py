@@ -11,9 +11,9 @@ import structlog
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from grpc_common.database.driver_errors import translated_errors
 from grpc_common.errors import AppException
 from items.changes import ChangeLog
-from items.driver_errors import translated_errors
 from items.table import REQUESTS
 
 FORGOTTEN_AT_ONCE = 1_000

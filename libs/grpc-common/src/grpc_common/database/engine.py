@@ -14,9 +14,9 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from grpc_common.database.reader import READING, Reader
+from grpc_common.database.statements import interrupt_sqlite, log_slow, wait_for_lock
 from grpc_common.errors import ExternalServiceError
-from items.reader import READING, Reader
-from items.statements import interrupt_sqlite, log_slow, wait_for_lock
 
 LATER: Final = 1.0
 """Seconds that the server leaves to the driver."""
@@ -37,14 +37,16 @@ class Limits:
 
 
 @asynccontextmanager
-async def open_engine(url: str, limits: Limits) -> AsyncIterator[AsyncEngine]:
-    """Yields the engine for a SQLAlchemy url, connected, and closes its connections at the end.
+async def open_engine(url: str, limits: Limits, application: str = "") -> AsyncIterator[AsyncEngine]:
+    """Yields the engine for a SQLAlchemy url, connected, and closes its connections at the end. PostgreSQL shows what
+    `application` they belong to, in `pg_stat_activity` and in its log.
 
     Raises:
         ExternalServiceError: saying where no database could be reached, and why, without the password.
     """
     parsed = make_url(url)
-    engine = _postgresql(parsed, limits) if parsed.get_backend_name() == "postgresql" else _sqlite(parsed, limits)
+    on_postgresql = parsed.get_backend_name() == "postgresql"
+    engine = _postgresql(parsed, limits, application) if on_postgresql else _sqlite(parsed, limits)
     try:
         await _connect_once(engine)
         yield engine
@@ -73,7 +75,7 @@ def _place(url: URL) -> str:
     return place.render_as_string()
 
 
-def _postgresql(url: URL, limits: Limits) -> AsyncEngine:
+def _postgresql(url: URL, limits: Limits, application: str) -> AsyncEngine:
     engine = _create(
         url,
         limits,
@@ -82,7 +84,7 @@ def _postgresql(url: URL, limits: Limits) -> AsyncEngine:
         # The driver has the server cancel what takes longer, or whose call is over; the server sees to it also when we
         # are gone.
         server_settings={
-            "application_name": "items",
+            "application_name": application,
             "statement_timeout": str(math.ceil((limits.statement_timeout + LATER) * 1000)),
         },
     )

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql import Executable
 from sqlalchemy.util import greenlet_spawn
 
-READING: Final = "items_reading"
+READING: Final = "grpc_common_reading"
 """The option of connections that only read, for SQLite."""
 
 

@@ -5,29 +5,30 @@ import random
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from items.engine import Limits, open_engine
-from items.reader import Reader
-from items.table import ITEMS, TOKEN_SECRETS
+from database.lamps import LAMPS
+from grpc_common.database.engine import Limits, open_engine
+from grpc_common.database.reader import Reader
 
 
 async def test_a_read_after_a_write_sees_it_and_leaves_transactions_as_they_are(engine: AsyncEngine) -> None:
     reader = Reader(engine)
-    before = len(await reader.rows(select(TOKEN_SECRETS.c.number)))
+    async with engine.begin() as connection:
+        await connection.execute(insert(LAMPS).values(id="1"))
     with pytest.raises(RuntimeError):
         async with engine.begin() as connection:
-            await connection.execute(TOKEN_SECRETS.insert().values(number=1_000, secret=b"x"))
-            await reader.rows(select(TOKEN_SECRETS.c.number))
+            await connection.execute(insert(LAMPS).values(id="2"))
+            await reader.rows(select(LAMPS.c.id))
             raise RuntimeError
-    assert len(await reader.rows(select(TOKEN_SECRETS.c.number))) == before
+    assert await reader.rows(select(LAMPS.c.id)) == [("1",)]
 
 
 @pytest.mark.parametrize("kind", ["postgresql"], scope="session")
-async def test_a_read_begins_no_transaction(migrated_url: str, limits: Limits, kind: str) -> None:
+async def test_a_read_begins_no_transaction(url: str, limits: Limits, kind: str) -> None:
     told: list[str] = []
-    async with open_engine(migrated_url, replace(limits, connections=1)) as engine:
+    async with open_engine(url, replace(limits, connections=1)) as engine:
         async with engine.connect() as connection:
             raw = await connection.get_raw_connection()
             raw.driver_connection.add_query_logger(lambda record: told.append(record.query))  # type: ignore[union-attr]
@@ -38,12 +39,12 @@ async def test_a_read_begins_no_transaction(migrated_url: str, limits: Limits, k
     assert [query.split()[0].strip(";") for query in told] == ["BEGIN", "COMMIT"]
 
 
-async def test_a_call_that_is_given_up_at_any_moment_keeps_no_connection(migrated_url: str, limits: Limits) -> None:
+async def test_a_call_that_is_given_up_at_any_moment_keeps_no_connection(url: str, limits: Limits) -> None:
     chance = random.Random(3)  # noqa: S311
-    async with open_engine(migrated_url, replace(limits, connections=3)) as engine:
+    async with open_engine(url, replace(limits, connections=3)) as engine:
         reader = Reader(engine)
         for _ in range(300):
-            reads = [asyncio.create_task(reader.rows(select(ITEMS.c.id))) for _ in range(4)]
+            reads = [asyncio.create_task(reader.rows(select(LAMPS.c.id))) for _ in range(4)]
             await asyncio.sleep(chance.random() * 0.004)
             for read in reads:
                 read.cancel()

@@ -1,0 +1,38 @@
+"""Both databases give back what they were given."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.exc import StatementError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from database.lamps import LAMPS
+from grpc_common.database.reader import Reader
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone(timedelta(hours=-9, minutes=-30)))
+
+
+async def test_a_time_comes_back_to_the_microsecond_and_in_utc(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(insert(LAMPS).values(id="1", made_at=MOMENT))
+
+    ((made_at,),) = await Reader(engine).rows(select(LAMPS.c.made_at))
+
+    assert (made_at, made_at.tzinfo) == (MOMENT, UTC)
+
+
+async def test_a_time_without_a_zone_is_refused(engine: AsyncEngine) -> None:
+    with pytest.raises(StatementError, match="a time without a time zone"):
+        async with engine.begin() as connection:
+            await connection.execute(insert(LAMPS).values(id="1", made_at=MOMENT.replace(tzinfo=None)))
+
+
+async def test_codes_are_sorted_byte_by_byte(engine: AsyncEngine) -> None:
+    codes = ["a-1", "Z", "ä", "a", "A", "a1", "é", "🧑"]
+    async with engine.begin() as connection:
+        await connection.execute(insert(LAMPS), [{"id": code} for code in codes])
+
+    found = await Reader(engine).rows(select(LAMPS.c.id).order_by(LAMPS.c.id))
+
+    assert [row.id for row in found] == sorted(codes, key=str.encode)
