@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from grpc_common.database.engine import Limits, open_engine
 from items.cache import cached
 from items.cache_store import CacheLimits
-from items.migrate import migrate
+from items.migrate import MIGRATIONS
 from items.repository import ItemRepository
 from items.sql import SqlItemRepository
 from items.table import CHANGES, ITEMS, OUTBOX, REQUESTS
@@ -91,7 +91,7 @@ def new_database(kind: str, postgres: Postgres, tmp_path_factory: pytest.TempPat
 async def migrated_url(new_database: NewDatabase) -> str:
     """The url of a database with the newest schema."""
     url = await new_database()
-    await migrate(url)
+    await MIGRATIONS.upgrade(url)
     return url
 
 

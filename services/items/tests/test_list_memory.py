@@ -17,7 +17,7 @@ from sqlalchemy import insert
 
 from grpc_common.database.engine import Limits, open_engine
 from items import main
-from items.migrate import migrate
+from items.migrate import MIGRATIONS
 from items.table import ITEMS
 from localmesh.parts.postgres import Postgres
 from meshwork.items.v1 import items_service_pb2 as pb
@@ -36,7 +36,7 @@ SETTLED = 5_000
 async def served(postgres: Postgres, limits: Limits, tmp_path: Path) -> AsyncIterator[tuple["Stub", psutil.Process]]:
     """The service as a process of its own, with many items."""
     url = await postgres.create_database("items_listed")
-    await migrate(url)
+    await MIGRATIONS.upgrade(url)
     async with open_engine(url, limits) as engine, engine.begin() as connection:
         for start in range(0, LISTED, 1_000):
             await connection.execute(insert(ITEMS), [row(number) for number in range(start, start + 1_000)])

@@ -17,7 +17,7 @@ from grpc_common.errors import ExternalServiceError
 from grpc_common.testing import in_process
 from items.item import ItemChange, NewItem
 from items.main import build
-from items.migrate import migrate
+from items.migrate import MIGRATIONS
 from items.repository import Addition
 from items.settings import ItemsSettings
 from items.sql import SqlItemRepository
@@ -87,7 +87,7 @@ async def test_a_statement_that_the_server_ends_is_unavailable(
 ) -> None:
     async with own_postgres:
         url = await own_postgres.create_database("items")
-        await migrate(url)
+        await MIGRATIONS.upgrade(url)
         async with open_engine(url, limits) as engine, open_engine(url, limits) as other:
             item = NewItem(name="Lamp", description="", sku="L-1", quantity=0, price=0).become("1", NOW)
             await SqlItemRepository(engine).add(Addition(item))

@@ -30,7 +30,7 @@ from items.identity import new_id
 from items.item import ItemChange, NewItem
 from items.main import build
 from items.mapper import ItemMapper
-from items.migrate import migrate
+from items.migrate import MIGRATIONS
 from items.outbox import Outbox
 from items.relay import Relay
 from items.repository import Addition
@@ -315,7 +315,7 @@ async def test_relays_go_on_after_an_outage(tmp_path: Path) -> None:
     server = Postgres(tmp_path / "postgres", keep=True)
     async with server:
         url = await server.create_database("items")
-        await migrate(url)
+        await MIGRATIONS.upgrade(url)
         told = Told()
         async with open_engine(url, DATABASE) as engine:
             relay = Relay(Outbox(engine), told, LIMITS, real)

@@ -45,41 +45,10 @@ def test_the_limits_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("ITEMS_DATABASE_CONNECT_TIMEOUT", "0.5")
     monkeypatch.setenv("ITEMS_DATABASE_STATEMENT_TIMEOUT", "0.75")
 
-    limits = load_settings(ItemsSettings).limits
+    limits = load_settings(ItemsSettings).database_limits
 
     assert (limits.connections, limits.pool_timeout) == (3, 0.25)
     assert (limits.connect_timeout, limits.statement_timeout) == (0.5, 0.75)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "hunter2",
-        "postgresql://items:hunter2@db/items",
-        "mysql+aiomysql://items:hunter2@db/items",
-        "postgresql+asyncpg://items:hunter2@db",
-        "sqlite+aiosqlite://",
-        "sqlite+aiosqlite:///:memory:",
-    ],
-)
-def test_a_database_that_cannot_be_used_is_refused_without_its_password(
-    monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
-    monkeypatch.setenv("ITEMS_DATABASE_URL", url)
-
-    with pytest.raises(SettingsError, match="ITEMS_DATABASE_URL") as refused:
-        load_settings(ItemsSettings)
-
-    assert "hunter2" not in str(refused.value)
-
-
-@pytest.mark.parametrize("variable", ["CONNECTIONS", "POOL_TIMEOUT", "CONNECT_TIMEOUT", "STATEMENT_TIMEOUT"])
-@pytest.mark.parametrize("value", ["0", "-1", "many"])
-def test_a_limit_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
-    monkeypatch.setenv(f"ITEMS_DATABASE_{variable}", value)
-
-    with pytest.raises(SettingsError, match=f"ITEMS_DATABASE_{variable} is not valid"):
-        load_settings(ItemsSettings)
 
 
 @pytest.mark.parametrize("url", ["hunter2", "http://:hunter2@cache", "memcached://:hunter2@cache"])

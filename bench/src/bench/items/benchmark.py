@@ -24,7 +24,7 @@ from bench.items.store import LARGE, SMALL, clear, item_id, seed
 from bench.load import Load
 from bench.report import Ratio, Report
 from bench.rounds import Effort, Turn, play
-from items.migrate import migrate
+from items.migrate import MIGRATIONS
 from localmesh.parts.postgres import Postgres
 from localmesh.parts.valkey import Valkey
 
@@ -53,7 +53,7 @@ async def measure(effort: Effort) -> Report:
         urls = {size: await postgres.create_database(f"items_{size}") for size in (SMALL, LARGE)}
         for size, url in urls.items():
             print(f"seeding {size:,} items", file=sys.stderr, flush=True)
-            await migrate(url)
+            await MIGRATIONS.upgrade(url)
             await seed(url, size)
         valkey = await stack.enter_async_context(Valkey(folder / "valkey", users=["items"]))
         servers: dict[str, Running] = {}

@@ -14,7 +14,7 @@ from items.changes import ChangeLog
 from items.event_log import LogPublisher
 from items.feed import ChangeFeed
 from items.identity import new_id
-from items.migrate import migrate, require_current
+from items.migrate import MIGRATIONS
 from items.service import ItemService
 from items.settings import ItemsSettings
 from items.sql import SqlItemRepository
@@ -30,16 +30,16 @@ async def build(settings: ItemsSettings) -> AsyncIterator[Application]:
     url = settings.database_url.get_secret_value()
     clock = partial(datetime.now, UTC)
     if settings.migrate_on_start:
-        await migrate(url)
-    async with open_engine(url, settings.limits, "items") as engine:
-        await require_current(engine)
+        await MIGRATIONS.upgrade(url)
+    async with open_engine(url, settings.database_limits, "items") as engine:
+        await MIGRATIONS.require_current(engine)
         tokens = await load_page_tokens(engine)
         log = ChangeLog(engine)
         feed = ChangeFeed(log, poll=settings.watch_poll)
         upkeep = Upkeep(engine, log, settings.kept, clock)
         database = DependencyCheck(name="database", probe=partial(answers, engine))
         publisher = LogPublisher() if settings.relay else None
-        async with telling(url, settings.limits, publisher, settings.relay_limits, clock) as (tell, outbox):
+        async with telling(url, settings.database_limits, publisher, settings.relay_limits, clock) as (tell, outbox):
 
             def changed() -> None:
                 feed.stir()

@@ -4,18 +4,16 @@ from datetime import timedelta
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
-from grpc_common.database.engine import Limits
-from grpc_common.settings import GRPCServerSettings, ServiceSettings
+from grpc_common.database.settings import DatabaseSettings
+from grpc_common.settings import GRPCServerSettings
 from items.cache_store import CacheLimits
 from items.relay import RelayLimits
 from items.service import StreamLimits
 from items.upkeep import Kept
 
 
-class ItemsSettings(ServiceSettings):
+class ItemsSettings(DatabaseSettings):
     """The service alone: gRPC on 127.0.0.1:50051, items in a SQLite file of the working directory."""
 
     model_config = SettingsConfigDict(env_prefix="ITEMS_")
@@ -28,12 +26,6 @@ class ItemsSettings(ServiceSettings):
         default=SecretStr("sqlite+aiosqlite:///items.db"),
         description="Where items are kept: postgresql+asyncpg://… or the file sqlite+aiosqlite:///….",
     )
-    migrate_on_start: bool = Field(default=True, description="Whether the process brings the schema up to date first.")
-    database_connections: int = Field(default=10, ge=1, le=1000, description="The most database connections at once.")
-    database_pool_timeout: float = Field(default=0.5, gt=0, description="Seconds a call waits for a free connection.")
-    database_connect_timeout: float = Field(default=1.0, gt=0, description="Seconds a new connection may take.")
-    database_statement_timeout: float = Field(default=4.0, gt=0, description="Seconds a statement may take.")
-    database_slow_query: float = Field(default=0.5, gt=0, description="Seconds that make a statement a slow one.")
     batch_items: int = Field(default=4_000, ge=1, le=4_000, description="The most items of one BatchCreateItems.")
     batch_transaction: int = Field(default=500, ge=1, le=1_000, description="How many of them one transaction creates.")
     sync_ahead: int = Field(default=16, ge=1, le=1_000, description="How many actions of one SyncItems are read ahead.")
@@ -72,30 +64,6 @@ class ItemsSettings(ServiceSettings):
     relay_lag: float = Field(default=60.0, gt=0, description="Seconds an event may wait before health is degraded.")
     relay_kept: float = Field(default=3_600, ge=0, description="Seconds that told events are kept.")
     relay_at_once: int = Field(default=100, ge=1, le=1_000, description="The most events told at once.")
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_supported(cls, value: SecretStr) -> SecretStr:
-        try:
-            url = make_url(value.get_secret_value())
-        except ArgumentError:
-            raise ValueError("it is not a database url") from None
-        if url.drivername not in {"postgresql+asyncpg", "sqlite+aiosqlite"}:
-            raise ValueError("it must start with postgresql+asyncpg:// or sqlite+aiosqlite:///")
-        if url.database in {None, "", ":memory:"}:
-            raise ValueError("it must name a database, which for SQLite is a file")
-        return value
-
-    @property
-    def limits(self) -> Limits:
-        """What the database connections may take."""
-        return Limits(
-            connections=self.database_connections,
-            pool_timeout=self.database_pool_timeout,
-            connect_timeout=self.database_connect_timeout,
-            statement_timeout=self.database_statement_timeout,
-            slow_query=self.database_slow_query,
-        )
 
     @property
     def streams(self) -> StreamLimits:

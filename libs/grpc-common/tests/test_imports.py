@@ -1,0 +1,30 @@
+"""What the library needs to be imported."""
+
+import os
+import subprocess
+import sys
+
+import grpc_common.application
+import grpc_common.client.factory
+import grpc_common.run
+import grpc_common.settings
+import grpc_common.testing
+
+MODULES = (
+    grpc_common.application,
+    grpc_common.client.factory,
+    grpc_common.run,
+    grpc_common.settings,
+    grpc_common.testing,
+)
+OF_DATABASES = ("sqlalchemy", "alembic", "asyncpg", "aiosqlite")
+
+
+def test_a_service_without_a_database_needs_none_of_its_packages() -> None:
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys({OF_DATABASES}))  # to import one of them is now an error
+import {", ".join(module.__name__ for module in MODULES)}
+"""
+    environment = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)  # noqa: S603
