@@ -1,8 +1,7 @@
 """The two databases, migrated and empty, and the service on either of them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from items.migrate import MIGRATIONS
 from items.repository import ItemRepository
 from items.sql import SqlItemRepository
 from items.table import CHANGES, ITEMS, OUTBOX, REQUESTS
+from localmesh.fixtures import NewDatabase, kind, new_database, postgres
 from localmesh.parts.postgres import Postgres
 from localmesh.parts.valkey import Valkey
 from serving import serving
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # there is no such class at run time
     from meshwork.items.v1.items_service_pb2_grpc import ItemServiceAsyncStub
 
 
-type NewDatabase = Callable[[], Awaitable[str]]
+__all__ = ["kind", "new_database", "postgres"]
 
 
 class Clock:
@@ -61,30 +61,6 @@ async def own_postgres(tmp_path: Path) -> AsyncIterator[Postgres]:
         yield server
     finally:
         server.discard()
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Postgres]:
-    async with Postgres(tmp_path_factory.mktemp("postgres")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session", params=["postgresql", "sqlite"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="session")
-def new_database(kind: str, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
-    """Makes an empty database and returns its url."""
-    number = count()
-
-    async def make() -> str:
-        if kind == "postgresql":
-            return await postgres.create_database(f"items_{next(number)}")
-        return f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('sqlite')}/items.db"
-
-    return make
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

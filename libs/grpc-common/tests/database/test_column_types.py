@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -36,3 +36,11 @@ async def test_codes_are_sorted_byte_by_byte(engine: AsyncEngine) -> None:
     found = await Reader(engine).rows(select(LAMPS.c.id).order_by(LAMPS.c.id))
 
     assert [row.id for row in found] == sorted(codes, key=str.encode)
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], scope="session")
+async def test_the_order_of_codes_is_not_that_of_the_database(engine: AsyncEngine, kind: str) -> None:
+    collations = text(
+        "SELECT collation_name FROM information_schema.columns WHERE table_name = 'lamps' AND column_name = 'id'"
+    )
+    assert await Reader(engine).rows(collations) == [("C",)]
