@@ -1,0 +1,130 @@
+"""Signs with the version of the key whose turn it is, and publishes those that verify."""
+
+import asyncio
+import json
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+
+from auth.key_schedule import KeySchedule
+from auth.signer import PublicKey, Signer
+from grpc_common.errors import ExternalServiceError
+
+REFRESH: Final = 60.0
+COOL_DOWN: Final = 2.0
+TYPE: Final = "at+jwt"
+AWAY: Final = "tokens cannot be signed just now"
+
+
+class KeyRing:
+    """The versions of a signer's key, read again every `refresh` seconds; `clock` gives Unix seconds.
+
+    While the signer is out of reach the keys it had go on being published. It is asked again after COOL_DOWN seconds,
+    by one call for all.
+    """
+
+    def __init__(
+        self,
+        signer: Signer,
+        schedule: KeySchedule,
+        *,
+        refresh: float = REFRESH,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if schedule.ahead <= refresh:
+            raise ValueError("a new key must be published for longer than it takes until all replicas have read it")
+        self._signer = signer
+        self._schedule = schedule
+        self._refresh = refresh
+        self._clock = clock
+        self._versions: Sequence[PublicKey] = ()
+        self._read_at = self._ask_at = float("-inf")
+        self._reading = asyncio.Lock()
+        self._log = structlog.get_logger(component="keys", key=signer.name)
+
+    async def sign(self, claims: Mapping[str, Any]) -> str:
+        """Return the claims as a signed access token (RFC 7515 §3.1, RFC 9068 §2.1).
+
+        Raises:
+            ExternalServiceError: the signer is out of reach, or has been for so long that there may be a newer key.
+        """
+        versions = await self._known()
+        now = self._clock()
+        if now - self._read_at >= self._schedule.ahead:
+            raise ExternalServiceError(AWAY)
+        version = self._schedule.signing(versions, now).version
+        header = {"alg": self._signer.algorithm, "kid": self._kid(version), "typ": TYPE}
+        signed = f"{_part(_json(header))}.{_part(_json(claims))}"
+        return f"{signed}.{_part(await self._signer.sign(version, signed.encode()))}"
+
+    async def jwk_set(self) -> dict[str, list[dict[str, str]]]:
+        """Return the JWKS document (RFC 7517 §5) of all keys whose tokens may be alive, and of the next one.
+
+        Raises:
+            ExternalServiceError: the signer is out of reach and has not been asked before.
+        """
+        versions = self._schedule.published(await self._known(), self._clock())
+        marks = {"alg": self._signer.algorithm, "use": "sig"}
+        return {"keys": [{**version.jwk, "kid": self._kid(version.version), **marks} for version in versions]}
+
+    async def answers(self) -> bool:
+        """Ask the signer, for the health of the service."""
+        await self._read()
+        return True
+
+    async def rotate(self) -> None:
+        """Make the next version, whether it is due or not."""
+        await self._signer.rotate()
+        await self._read()
+
+    async def upkeep(self) -> None:
+        """Make the next version when it is due, and destroy those that nothing alive was signed with.
+
+        Replicas that do it at the same moment make a version more than needed, which does no harm.
+        """
+        await self._read()
+        if self._schedule.due(self._versions, self._clock()):
+            await self.rotate()
+        oldest = self._schedule.published(self._versions, self._clock())[0].version
+        if oldest != self._versions[0].version:
+            await self._signer.retire(oldest)
+            await self._read()
+
+    def _kid(self, version: int) -> str:
+        return f"{self._signer.name}-v{version}"
+
+    async def _known(self) -> Sequence[PublicKey]:
+        if self._is_stale():
+            async with self._reading:
+                if self._is_stale():
+                    await self._read_or_keep()
+        if not self._versions:
+            raise ExternalServiceError(AWAY)
+        return self._versions
+
+    def _is_stale(self) -> bool:
+        now = self._clock()
+        return now - self._read_at >= self._refresh and now >= self._ask_at
+
+    async def _read_or_keep(self) -> None:
+        try:
+            await self._read()
+        except ExternalServiceError:
+            self._ask_at = self._clock() + COOL_DOWN
+            self._log.warning("signing keys not read; those known go on", known=len(self._versions))
+
+    async def _read(self) -> None:
+        asked_at = self._clock()
+        self._versions = await self._signer.versions()
+        self._read_at = asked_at
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _part(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
