@@ -1,0 +1,77 @@
+"""A family of refresh tokens: all that follow, one after the other, from one login."""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, Protocol, Self
+
+type Ending = Literal["logged_out", "reused", "password_changed", "administrator"]
+"""Why a family was revoked."""
+
+MOST_ROTATIONS: Final = 64
+"""How many rotations within the grace a family remembers, and so how many it allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What is kept of a family: never a token, only the hash of the newest. Times are Unix seconds.
+
+    Its tokens are numbered from 0; `generation` is the newest one's number.
+    """
+
+    id: str
+    subject: str
+    client_id: str
+    scopes: AbstractSet[str]
+    salt: bytes = field(repr=False)
+    """Part of what its tokens are derived from, so that the server's secret alone makes none."""
+    token_hash: bytes = field(repr=False)
+    """SHA-256 of the newest token."""
+    generation: int
+    created_at: float
+    rotated_at: float
+    """When the newest token was made."""
+    used_at: tuple[float, ...] = ()
+    """When the latest tokens before the newest one were first used, oldest first: all that are in their grace at
+    least."""
+    revoked: Ending | None = None
+
+    def first_use(self, generation: int) -> float | None:
+        """Return when the token of that number was first used; None when it is not, or was long ago."""
+        back = self.generation - generation
+        return self.used_at[-back] if 0 < back <= len(self.used_at) else None
+
+    def rotated(self, token_hash: bytes, now: float, grace: float) -> Self:
+        """Return the family with one more token, made at `now`, or at the last one's time where that is later."""
+        now = max(now, self.rotated_at)  # replicas' clocks differ; the times of a family must not go back
+        recent = tuple(moment for moment in self.used_at if now - moment < grace)
+        return replace(
+            self,
+            token_hash=token_hash,
+            generation=self.generation + 1,
+            rotated_at=now,
+            used_at=(*recent, now),
+        )
+
+
+class Families(Protocol):
+    """Where families are kept. Each method is one transaction."""
+
+    async def add(self, family: Family) -> None:
+        """Keep a new family; there is none with its id."""
+        ...
+
+    async def find(self, family_id: str) -> Family | None:
+        """Return the family, revoked or not."""
+        ...
+
+    async def replace(self, family: Family) -> bool:
+        """Keep `family` if what is kept is of the generation before it and is not revoked; say whether that was so."""
+        ...
+
+    async def revoke(self, family_id: str, ending: Ending, at: float) -> bool:
+        """Revoke the family, and say whether it was there and not revoked before; its first ending stays."""
+        ...
+
+    async def revoke_all(self, subject: str, ending: Ending, at: float, *, keep: str = "") -> int:
+        """Revoke all families of the subject but `keep`, an id; return how many were not revoked before."""
+        ...
