@@ -104,11 +104,10 @@ class AuthServiceServicer:
     """
 
     def Register(self, request, context):
-        """Creates a user without any role and returns it, where the service lets people register; otherwise an administrator
-        must call.
+        """Creates a user without any role and returns it, where the service lets people register. Who calls is not asked.
 
-        Errors: PERMISSION_DENIED when registration is closed to the caller; INVALID_ARGUMENT naming every bad field, a
-        password that is too weak among them; ALREADY_EXISTS when another user has the name.
+        Errors: PERMISSION_DENIED when registration is closed; INVALID_ARGUMENT naming every bad field, a password that is too
+        weak among them; ALREADY_EXISTS when another user has the name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,7 +208,7 @@ class AuthServiceServicer:
         returned unchanged, whatever the etag.
 
         Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
-        FAILED_PRECONDITION when nobody would be an administrator any more.
+        PERMISSION_DENIED when nobody would be an administrator any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,11 +39,10 @@ class AuthServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
     Register: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RegisterRequest, _auth_service_pb2.User]
-    """Creates a user without any role and returns it, where the service lets people register; otherwise an administrator
-    must call.
+    """Creates a user without any role and returns it, where the service lets people register. Who calls is not asked.
 
-    Errors: PERMISSION_DENIED when registration is closed to the caller; INVALID_ARGUMENT naming every bad field, a
-    password that is too weak among them; ALREADY_EXISTS when another user has the name.
+    Errors: PERMISSION_DENIED when registration is closed; INVALID_ARGUMENT naming every bad field, a password that is too
+    weak among them; ALREADY_EXISTS when another user has the name.
     """
     Login: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.LoginRequest, _auth_service_pb2.TokenPair]
     """Begins a family of refresh tokens for the user with that password.
@@ -104,7 +103,7 @@ class AuthServiceStub:
     returned unchanged, whatever the etag.
 
     Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
-    FAILED_PRECONDITION when nobody would be an administrator any more.
+    PERMISSION_DENIED when nobody would be an administrator any more.
     """
 
 @_typing.type_check_only
@@ -117,11 +116,10 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Register: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RegisterRequest, _auth_service_pb2.User]  # type: ignore[assignment]
-    """Creates a user without any role and returns it, where the service lets people register; otherwise an administrator
-    must call.
+    """Creates a user without any role and returns it, where the service lets people register. Who calls is not asked.
 
-    Errors: PERMISSION_DENIED when registration is closed to the caller; INVALID_ARGUMENT naming every bad field, a
-    password that is too weak among them; ALREADY_EXISTS when another user has the name.
+    Errors: PERMISSION_DENIED when registration is closed; INVALID_ARGUMENT naming every bad field, a password that is too
+    weak among them; ALREADY_EXISTS when another user has the name.
     """
     Login: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.LoginRequest, _auth_service_pb2.TokenPair]  # type: ignore[assignment]
     """Begins a family of refresh tokens for the user with that password.
@@ -182,7 +180,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     returned unchanged, whatever the etag.
 
     Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
-    FAILED_PRECONDITION when nobody would be an administrator any more.
+    PERMISSION_DENIED when nobody would be an administrator any more.
     """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -198,11 +196,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.RegisterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.User, _abc.Awaitable[_auth_service_pb2.User]]:
-        """Creates a user without any role and returns it, where the service lets people register; otherwise an administrator
-        must call.
+        """Creates a user without any role and returns it, where the service lets people register. Who calls is not asked.
 
-        Errors: PERMISSION_DENIED when registration is closed to the caller; INVALID_ARGUMENT naming every bad field, a
-        password that is too weak among them; ALREADY_EXISTS when another user has the name.
+        Errors: PERMISSION_DENIED when registration is closed; INVALID_ARGUMENT naming every bad field, a password that is too
+        weak among them; ALREADY_EXISTS when another user has the name.
         """
 
     @_abc_1.abstractmethod
@@ -323,7 +320,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         returned unchanged, whatever the etag.
 
         Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
-        FAILED_PRECONDITION when nobody would be an administrator any more.
+        PERMISSION_DENIED when nobody would be an administrator any more.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
