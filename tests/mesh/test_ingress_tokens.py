@@ -99,3 +99,7 @@ def test_headers_that_pretend_to_be_the_mesh_change_nothing(mesh):
         )
         items.GetItem.with_call(NOBODY, timeout=10, metadata=pretended)
     assert answered.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_the_lines_to_paste_ask_for_a_token_of_this_mesh(mesh):
+    assert f"$(./mesh --state {mesh.state} token)" in mesh("status")[1]

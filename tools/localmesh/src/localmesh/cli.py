@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from localmesh import environment, screen, topology
 from localmesh.failure import MeshError, UsageError
-from localmesh.state import StateFolder
+from localmesh.state import IN_THE_TREE, StateFolder
 
 DESCRIPTION = "Runs all services behind real Envoy sidecars, with real certificates and databases, on this machine."
 COMMANDS = (
@@ -42,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Imports what the command needs and no more: `token` is not to wait for what `demo` needs."""
-    default = topology.IN_THE_TREE.parents[1] / ".mesh"
-    state = StateFolder(given.state or environment.state_folder(default))
+    state = StateFolder(given.state or environment.state_folder(IN_THE_TREE))
     match given.command:
         case "down":
             from localmesh.commands.down import down

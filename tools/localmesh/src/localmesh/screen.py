@@ -14,6 +14,7 @@ from rich.text import Text
 
 from localmesh import accounts, places
 from localmesh.deaths import Obituary
+from localmesh.state import IN_THE_TREE
 from localmesh.status import Status
 from localmesh.topology import Topology
 
@@ -77,7 +78,9 @@ def usage(topology: Topology, status: Status) -> str:
     """Lines to paste into a shell, for every service with an example."""
     if status.ingress is None:
         return ""
-    ca, token = shlex.quote(short(status.ingress.ca)), '-H "authorization: Bearer $(./mesh token)"'
+    state = Path(status.ingress.ca).parent
+    mesh = "./mesh" if state == IN_THE_TREE else f"./mesh --state {shlex.quote(short(str(state)))}"
+    ca, token = shlex.quote(short(status.ingress.ca)), f'-H "authorization: Bearer $({mesh} token)"'
     lines = []
     for service in topology.services.values():
         if (example := service.example) is not None:

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from localmesh import places
+from localmesh import places, topology
 from localmesh.failure import MeshError
 from localmesh.files import private_folder
 from localmesh.ledger import Ledger
 
+IN_THE_TREE = topology.IN_THE_TREE.parents[1] / ".mesh"
+"""The folder when none is named."""
 LOCK_TRIES_FOR = 0.5
 """Seconds: somebody who only looks holds the lock for a moment."""
 
