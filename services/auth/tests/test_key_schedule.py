@@ -19,14 +19,19 @@ def numbers(found: list[PublicKey]) -> list[int]:
     return [version.version for version in found]
 
 
+def around(*edges: int) -> st.SearchStrategy[int]:
+    """Moments of which many are just before or just at an edge, where mistakes are."""
+    return st.sampled_from([max(0, edge + by) for edge in edges for by in (-1, 0)]) | st.integers(0, 5000)
+
+
 MOMENTS = st.lists(st.integers(0, 3000), min_size=1, max_size=8, unique=True).map(sorted)
 
 
 @hypothesis_settings(max_examples=300, deadline=None)
 @given(made_at=MOMENTS, data=st.data())
 def test_a_token_is_verified_for_as_long_as_it_lives(made_at: list[int], data: st.DataObject) -> None:
-    signed_at = data.draw(st.integers(made_at[0], 5000))
-    read_at = signed_at + data.draw(st.integers(0, 90 + 12 - 1))
+    signed_at = max(made_at[0], data.draw(around(*(m + 60 for m in made_at))))
+    read_at = signed_at + min(90 + 12 - 1, data.draw(around(0, 90, 90 + 12)))
     signed_by = SCHEDULE.signing(versions(*(m for m in made_at if m <= signed_at)), signed_at)
 
     published = SCHEDULE.published(versions(*(m for m in made_at if m <= read_at)), read_at)
@@ -37,8 +42,8 @@ def test_a_token_is_verified_for_as_long_as_it_lives(made_at: list[int], data: s
 @hypothesis_settings(max_examples=300, deadline=None)
 @given(made_at=MOMENTS, data=st.data())
 def test_who_reads_the_keys_now_and_then_knows_the_one_that_signs(made_at: list[int], data: st.DataObject) -> None:
-    signed_at = data.draw(st.integers(made_at[0] + 60, 5000))
-    read_at = signed_at - data.draw(st.integers(0, 60))
+    signed_at = max(made_at[0] + 60, data.draw(around(*(m + 60 for m in made_at))))
+    read_at = signed_at - min(60, data.draw(around(0, 60, 61)))
     signed_by = SCHEDULE.signing(versions(*(m for m in made_at if m <= signed_at)), signed_at)
 
     published = SCHEDULE.published(versions(*(m for m in made_at if m <= read_at)), read_at)
@@ -47,8 +52,9 @@ def test_who_reads_the_keys_now_and_then_knows_the_one_that_signs(made_at: list[
 
 
 @hypothesis_settings(max_examples=300, deadline=None)
-@given(made_at=MOMENTS, now=st.integers(0, 5000))
-def test_what_is_no_longer_published_can_go_without_anybody_noticing(made_at: list[int], now: int) -> None:
+@given(made_at=MOMENTS, data=st.data())
+def test_what_is_no_longer_published_can_go_without_anybody_noticing(made_at: list[int], data: st.DataObject) -> None:
+    now = data.draw(around(*(m + edge for m in made_at for edge in (60, 60 + 90 + 12))))
     known = versions(*(m for m in made_at if m <= max(now, made_at[0])))
     published = SCHEDULE.published(known, now)
 

@@ -55,6 +55,8 @@ def test_a_good_password_is_taken(password: str) -> None:
         "987654321987654321",
         "            ",
         "Adm1n1strat0r!!",
+        "password-1984+?",
+        "aaaabbbbccccddddeeeeffff",
     ],
 )
 def test_what_everybody_thinks_of_is_refused(password: str) -> None:
