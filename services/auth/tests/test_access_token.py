@@ -278,33 +278,28 @@ class TestRotation:
 
 
 class TestOutage:
-    async def test_keys_go_on_being_published_and_it_mends_by_itself(self, tmp_path: Path, clock: FixedClock) -> None:
-        server = OpenBao(tmp_path / "data", tmp_path / "openbao.log")
-        server.prepare()
-        await server.unit.start()
-        try:
-            client = await asyncio.to_thread(server.client)
-            await asyncio.to_thread(client.sys.enable_secrets_engine, "transit")
-            async with TransitSigner(client, "outage") as signer:
-                ring = KeyRing(signer, SCHEDULE, refresh=10, clock=clock)
-                token = (await tokens_of(ring, clock).issue(ALICE)).token.get_secret_value()
-                before = await ring.jwk_set()
-                await server.stop()
-                clock.advance(50)
+    async def test_keys_go_on_being_published_and_it_mends_by_itself(
+        self, own_openbao: OpenBao, clock: FixedClock
+    ) -> None:
+        client = await asyncio.to_thread(own_openbao.client)
+        async with TransitSigner(client, "outage") as signer:
+            ring = KeyRing(signer, SCHEDULE, refresh=10, clock=clock)
+            token = (await tokens_of(ring, clock).issue(ALICE)).token.get_secret_value()
+            before = await ring.jwk_set()
+            await own_openbao.stop()
+            clock.advance(50)
 
-                assert await ring.jwk_set() == before
-                assert (await (await verifier_of(ring, clock)).verify(token)).subject == "alice"
-                for ask in (lambda: tokens_of(ring, clock).issue(ALICE), ring.answers, ring.rotate):
-                    with pytest.raises(ExternalServiceError):
-                        await ask()
+            assert await ring.jwk_set() == before
+            assert (await (await verifier_of(ring, clock)).verify(token)).subject == "alice"
+            for ask in (lambda: tokens_of(ring, clock).issue(ALICE), ring.answers, ring.rotate):
+                with pytest.raises(ExternalServiceError):
+                    await ask()
 
-                await server.unit.start()
-                await asyncio.to_thread(server.client)
-                clock.advance(2)
-                assert await ring.answers()
-                assert await tokens_of(ring, clock).issue(ALICE)
-        finally:
-            await server.stop()
+            await own_openbao.start()
+            await asyncio.to_thread(own_openbao.client)
+            clock.advance(2)
+            assert await ring.answers()
+            assert await tokens_of(ring, clock).issue(ALICE)
 
     async def test_who_knows_no_keys_asks_once_for_all_and_then_waits(self, clock: FixedClock) -> None:
         asked = 0

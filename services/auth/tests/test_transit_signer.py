@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from pathlib import Path
 
 import hvac
 import pytest
@@ -125,37 +124,23 @@ def test_a_signature_in_another_form_is_not_passed_on(signature: str) -> None:
         _signature(signature, 1, "ES256")
 
 
-async def test_after_a_restart_it_signs_again_with_the_same_key(tmp_path: Path) -> None:
-    server = OpenBao(tmp_path / "data", tmp_path / "openbao.log")
-    server.prepare()
-    await server.unit.start()
-    try:
-        client = await asyncio.to_thread(server.client)
-        await asyncio.to_thread(client.sys.enable_secrets_engine, "transit")
-        async with TransitSigner(client, "survivor") as signer:
-            before = await signer.versions()
-            await server.stop()
-            with pytest.raises(ExternalServiceError):
-                await signer.sign(1, b"data")
+async def test_after_a_restart_it_signs_again_with_the_same_key(own_openbao: OpenBao) -> None:
+    client = await asyncio.to_thread(own_openbao.client)
+    async with TransitSigner(client, "survivor") as signer:
+        before = await signer.versions()
+        await own_openbao.stop()
+        with pytest.raises(ExternalServiceError):
+            await signer.sign(1, b"data")
 
-            await server.unit.start()
-            await asyncio.to_thread(server.client)
-            assert await signer.versions() == before
-            assert await verifies(signer, 1, b"data", await signer.sign(1, b"data"))
-    finally:
-        await server.stop()
+        await own_openbao.start()
+        await asyncio.to_thread(own_openbao.client)
+        assert await signer.versions() == before
+        assert await verifies(signer, 1, b"data", await signer.sign(1, b"data"))
 
 
-async def test_a_sealed_one_is_an_error_for_later(tmp_path: Path) -> None:
-    server = OpenBao(tmp_path / "data", tmp_path / "openbao.log")
-    server.prepare()
-    await server.unit.start()
-    try:
-        client = await asyncio.to_thread(server.client)
-        await asyncio.to_thread(client.sys.enable_secrets_engine, "transit")
-        async with TransitSigner(client, "sealed") as signer:
-            await asyncio.to_thread(client.sys.seal)
-            with pytest.raises(ExternalServiceError):
-                await signer.sign(1, b"data")
-    finally:
-        await server.stop()
+async def test_a_sealed_one_is_an_error_for_later(own_openbao: OpenBao) -> None:
+    client = await asyncio.to_thread(own_openbao.client)
+    async with TransitSigner(client, "sealed") as signer:
+        await asyncio.to_thread(client.sys.seal)
+        with pytest.raises(ExternalServiceError):
+            await signer.sign(1, b"data")

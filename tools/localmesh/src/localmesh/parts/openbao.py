@@ -16,6 +16,7 @@ from localmesh.failure import MeshError
 from localmesh.files import private_folder, write_atomically, write_secret
 from localmesh.http_status import http_status
 from localmesh.ledger import Ledger
+from localmesh.lifetime import Lifetime
 from localmesh.process import Command
 from localmesh.unit import Unit
 
@@ -27,7 +28,7 @@ ACTIVE, NOT_INITIALIZED = 200, 501
 SEAL_KEY_BYTES = 32
 
 
-class OpenBao:
+class OpenBao(Lifetime):
     """An OpenBao server with its data in `folder`, on free ports of the loopback address.
 
     It unseals itself with a key from a file, so that a restart needs nobody; key and root token are files only we
@@ -55,6 +56,11 @@ class OpenBao:
     def address(self) -> str:
         """Where it listens, as a URL."""
         return f"http://{ports.LOOPBACK}:{self._port}"
+
+    async def start(self) -> None:
+        """Writes the configuration and starts the server."""
+        self.prepare()
+        await self.unit.start()
 
     def prepare(self) -> None:
         """Writes the configuration; what is left of a set-up that did not end is removed."""
