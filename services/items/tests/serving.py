@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from grpc import aio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from grpc_common.new_id import new_id
 from grpc_common.testing import in_process
 from items.changes import ChangeLog
 from items.feed import ChangeFeed
-from items.identity import new_id
 from items.service import ItemService, StreamLimits
 from items.sql import SqlItemRepository
 from items.tokens import load_page_tokens

@@ -25,10 +25,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import dying
 from grpc_common.errors import ExternalServiceError, NotFoundError
+from grpc_common.new_id import new_id
 from items import cache, cache_codec, cache_store
 from items.cache import cached
 from items.cache_store import CacheLimits
-from items.identity import new_id
 from items.item import Item, ItemChange, NewItem
 from items.main import build
 from items.repository import Addition, ItemRepository

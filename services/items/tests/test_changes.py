@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from grpc_common.new_id import new_id
 from items.change import Change, ChangeKind
 from items.changes import ChangeLog, Slice, record
-from items.identity import new_id
 from items.item import Item, ItemChange, NewItem, WholeItem
 from items.repository import Addition
 from items.sql import SqlItemRepository

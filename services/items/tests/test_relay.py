@@ -23,10 +23,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import dying_relay
 from dying_relay import DATABASE, LIMITS
 from grpc_common.database.engine import open_engine
+from grpc_common.new_id import new_id
 from grpc_common.testing import in_process
 from items.event import Event, EventPublisher
 from items.event_log import LogPublisher
-from items.identity import new_id
 from items.item import ItemChange, NewItem
 from items.main import build
 from items.mapper import ItemMapper

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from grpc_common.database.engine import Limits, open_engine
 from grpc_common.errors import ConflictError, DatabaseError, ExternalServiceError, NotFoundError
-from items.identity import new_id
+from grpc_common.new_id import new_id
 from items.item import Item, ItemChange, NewItem
 from items.repository import Addition, ItemRepository
 from items.sql import SqlItemRepository

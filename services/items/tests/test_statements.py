@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from grpc_common.database.engine import Limits, open_engine
 from grpc_common.errors import ExternalServiceError
+from grpc_common.new_id import new_id
 from items.changes import ChangeLog
-from items.identity import new_id
 from items.item import Item, ItemChange, NewItem
 from items.repository import Addition
 from items.sql import SqlItemRepository

@@ -11,8 +11,8 @@ import pytest
 from grpc import StatusCode
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from grpc_common.new_id import new_id
 from items.changes import ChangeLog
-from items.identity import new_id
 from items.item import NewItem
 from items.repository import Addition
 from items.sql import SqlItemRepository

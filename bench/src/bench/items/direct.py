@@ -28,7 +28,7 @@ from bench.contestant import SERVER_CORE, pin
 from bench.items.store import COLUMNS, item_id
 from bench.load import cpu_seconds
 from bench.rounds import Turn
-from items.identity import new_id
+from grpc_common.new_id import new_id
 from items.table import CHANGES, ItemRow
 
 CONCURRENCY: Final = 16

@@ -16,11 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine  # noqa: E402
 
 from bench.chain.server import whole_chain  # noqa: E402
 from grpc_common.database.engine import Limits, open_engine  # noqa: E402
+from grpc_common.new_id import new_id  # noqa: E402
 from items.cache import cached  # noqa: E402
 from items.cache_store import CacheLimits  # noqa: E402
 from items.changes import ChangeLog  # noqa: E402
 from items.feed import ChangeFeed  # noqa: E402
-from items.identity import new_id  # noqa: E402
 from items.repository import ItemRepository  # noqa: E402
 from items.service import ItemService, StreamLimits  # noqa: E402
 from items.sql import SqlItemRepository  # noqa: E402

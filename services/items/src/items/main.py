@@ -8,12 +8,12 @@ from functools import partial
 from grpc_common.application import Application
 from grpc_common.database.engine import answers, open_engine
 from grpc_common.health.check import DependencyCheck
+from grpc_common.new_id import new_id
 from grpc_common.run import run
 from items.cache import cached
 from items.changes import ChangeLog
 from items.event_log import LogPublisher
 from items.feed import ChangeFeed
-from items.identity import new_id
 from items.migrate import MIGRATIONS
 from items.service import ItemService
 from items.settings import ItemsSettings

@@ -1,15 +1,13 @@
 """Items between the domain and the wire."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from grpc_common.errors import ValidationError
+from grpc_common.etag import etag_of, version_of
 from grpc_common.mappers import ProtobufMapper
+from grpc_common.timestamps import from_timestamp, to_timestamp
 from items.change import Change, ChangeKind
-from items.etag import etag_of, version_of
 from items.item import Item, ItemChange, NewItem, WholeItem
 from meshwork.items.v1 import items_service_pb2 as pb
 
@@ -27,8 +25,8 @@ class ItemMapper(ProtobufMapper[Item, pb.Item]):
             quantity=entity.quantity,
             price=entity.price,
             is_active=entity.is_active,
-            created_at=_timestamp(entity.created_at),
-            updated_at=_timestamp(entity.updated_at),
+            created_at=to_timestamp(entity.created_at),
+            updated_at=to_timestamp(entity.updated_at),
             etag=etag_of(entity.version),
         )
 
@@ -44,8 +42,8 @@ class ItemMapper(ProtobufMapper[Item, pb.Item]):
             quantity=proto.quantity,
             price=proto.price,
             is_active=proto.is_active,
-            created_at=_time("created_at", proto.created_at),
-            updated_at=_time("updated_at", proto.updated_at),
+            created_at=from_timestamp("created_at", proto.created_at),
+            updated_at=from_timestamp("updated_at", proto.updated_at),
             version=_version(proto.etag),
         )
 
@@ -87,7 +85,7 @@ class ItemMapper(ProtobufMapper[Item, pb.Item]):
 
     def change_to_proto(self, change: Change) -> pb.ItemChange:
         """Returns the message that says what happened."""
-        return pb.ItemChange(kind=_KINDS[change.kind], item=self.to_proto(change.item), at=_timestamp(change.at))
+        return pb.ItemChange(kind=_KINDS[change.kind], item=self.to_proto(change.item), at=to_timestamp(change.at))
 
 
 _KINDS: Final = {
@@ -95,19 +93,6 @@ _KINDS: Final = {
     ChangeKind.UPDATED: pb.ITEM_CHANGE_KIND_UPDATED,
     ChangeKind.DELETED: pb.ITEM_CHANGE_KIND_DELETED,
 }
-
-
-def _timestamp(time: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp
-
-
-def _time(field: str, timestamp: Timestamp) -> datetime:
-    try:
-        return timestamp.ToDatetime(UTC)
-    except (ValueError, OverflowError) as error:
-        raise ValidationError("must be a time of the years 1 to 9999", field=field) from error
 
 
 def _version(etag: str) -> int:

@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from grpc_common.database.driver_errors import translated_errors
 from grpc_common.database.reader import Reader
+from grpc_common.new_id import new_id
 from items.change import Change
 from items.event import Event
-from items.identity import new_id
 from items.mapper import ItemMapper
 from items.table import OUTBOX
 

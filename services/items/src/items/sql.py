@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from grpc_common.database.driver_errors import translated_errors
 from grpc_common.database.reader import Reader
 from grpc_common.errors import AbortedError, AppException, ConflictError, NotFoundError, ValidationError
+from grpc_common.etag import matches, version_of
 from grpc_common.listing.order import Position
 from grpc_common.listing.query import Query
 from items.additions import add_all
 from items.change import Change, ChangeKind
 from items.changes import record
-from items.etag import matches, version_of
 from items.item import Item, ItemChange, WholeItem
 from items.repository import Addition
 from items.table import ITEMS, item_of, row_of

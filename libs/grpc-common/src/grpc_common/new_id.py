@@ -1,4 +1,4 @@
-"""Ids for new items."""
+"""Ids for what is new."""
 
 import secrets
 import time
@@ -6,7 +6,7 @@ from uuid import UUID
 
 
 def new_id() -> str:
-    """Returns a UUID version 7 (RFC 9562, section 5.7): ids sort by the millisecond they were made in, so that new
+    """Return a UUID version 7 (RFC 9562, section 5.7): ids sort by the millisecond they were made in, so that new
     rows lie together at the end of the index.
     """
     milliseconds = time.time_ns() // 1_000_000

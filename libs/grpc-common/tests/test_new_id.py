@@ -1,9 +1,9 @@
-"""The ids of new items."""
+"""Ids for what is new."""
 
 import time
 from uuid import RFC_4122, UUID
 
-from items.identity import new_id
+from grpc_common.new_id import new_id
 
 
 def test_an_id_is_a_uuid_version_7_of_this_millisecond() -> None:
