@@ -45,3 +45,10 @@ class MemoryFamilies:
         await asyncio.sleep(0)
         found = [each.id for each in self._kept.values() if each.subject == subject and each.id != keep]
         return sum([await self.revoke(each, ending, at) for each in found])
+
+    async def forget(self, before: float, limit: int) -> int:
+        await asyncio.sleep(0)
+        old = [each.id for each in self._kept.values() if each.rotated_at < before][:limit]
+        for each in old:
+            del self._kept[each]
+        return len(old)

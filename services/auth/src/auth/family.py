@@ -4,7 +4,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol, Self
 
-type Ending = Literal["logged_out", "reused", "password_changed", "administrator"]
+type Ending = Literal["logged_out", "reused", "password_changed", "administrator", "disabled"]
 """Why a family was revoked."""
 
 MOST_ROTATIONS: Final = 64
@@ -69,9 +69,16 @@ class Families(Protocol):
         ...
 
     async def revoke(self, family_id: str, ending: Ending, at: float) -> bool:
-        """Revoke the family, and say whether it was there and not revoked before; its first ending stays."""
+        """Revoke the family, and say whether it was there and not revoked before; its first ending stays.
+
+        All services are told of it, so that its access tokens end as well.
+        """
         ...
 
     async def revoke_all(self, subject: str, ending: Ending, at: float, *, keep: str = "") -> int:
         """Revoke all families of the subject but `keep`, an id; return how many were not revoked before."""
+        ...
+
+    async def forget(self, before: float, limit: int) -> int:
+        """Forget up to `limit` families whose newest token was made before that time; return how many."""
         ...

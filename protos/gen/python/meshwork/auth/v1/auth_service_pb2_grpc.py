@@ -39,6 +39,11 @@ class AuthServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.BootstrapAdmin = channel.unary_unary(
+                '/meshwork.auth.v1.AuthService/BootstrapAdmin',
+                request_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.BootstrapAdminRequest.SerializeToString,
+                response_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.User.FromString,
+                _registered_method=True)
         self.Register = channel.unary_unary(
                 '/meshwork.auth.v1.AuthService/Register',
                 request_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.RegisterRequest.SerializeToString,
@@ -89,10 +94,30 @@ class AuthServiceStub:
                 request_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.ListUsersRequest.SerializeToString,
                 response_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.ListUsersResponse.FromString,
                 _registered_method=True)
+        self.CreateUser = channel.unary_unary(
+                '/meshwork.auth.v1.AuthService/CreateUser',
+                request_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.CreateUserRequest.SerializeToString,
+                response_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.User.FromString,
+                _registered_method=True)
         self.SetRoles = channel.unary_unary(
                 '/meshwork.auth.v1.AuthService/SetRoles',
                 request_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.SetRolesRequest.SerializeToString,
                 response_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.User.FromString,
+                _registered_method=True)
+        self.SetDisabled = channel.unary_unary(
+                '/meshwork.auth.v1.AuthService/SetDisabled',
+                request_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.SetDisabledRequest.SerializeToString,
+                response_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.User.FromString,
+                _registered_method=True)
+        self.CreateClient = channel.unary_unary(
+                '/meshwork.auth.v1.AuthService/CreateClient',
+                request_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.CreateClientRequest.SerializeToString,
+                response_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.ClientSecret.FromString,
+                _registered_method=True)
+        self.DeleteClient = channel.unary_unary(
+                '/meshwork.auth.v1.AuthService/DeleteClient',
+                request_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.DeleteClientRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
 
 
@@ -102,6 +127,17 @@ class AuthServiceServicer:
     Access tokens are signed (RFC 9068), live for minutes and are verified by every service on its own. Refresh tokens are
     opaque and each is used once; all that follow from one login are a family, which ends as a whole.
     """
+
+    def BootstrapAdmin(self, request, context):
+        """Creates the first administrator, for whoever has the one-time secret that the service was given. It is of no more use
+        afterwards, and there is never a default password.
+
+        Errors: PERMISSION_DENIED when the secret is wrong, was used, or there has been an administrator already;
+        INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another user has the name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Register(self, request, context):
         """Creates a user without any role and returns it, where the service lets people register. Who calls is not asked.
@@ -203,6 +239,16 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateUser(self, request, context):
+        """Creates a user with roles and returns it.
+
+        Errors: INVALID_ARGUMENT naming every bad field, a password that is too weak among them; ALREADY_EXISTS when another
+        user has the name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetRoles(self, request, context):
         """Gives a user exactly these roles; they are in the access tokens issued from then on. A user who has them already is
         returned unchanged, whatever the etag.
@@ -214,9 +260,43 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetDisabled(self, request, context):
+        """Says whether a user may log in. Who may not loses all sessions at once. A user of whom it is said already is returned
+        unchanged, whatever the etag.
+
+        Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
+        PERMISSION_DENIED when no administrator could log in any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateClient(self, request, context):
+        """Creates a client, a program that calls in its own name, and returns its secret, which nobody can read later.
+
+        Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteClient(self, request, context):
+        """Deletes a client. The token it has goes on until it expires.
+
+        Errors: NOT_FOUND when there is no such client.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'BootstrapAdmin': grpc.unary_unary_rpc_method_handler(
+                    servicer.BootstrapAdmin,
+                    request_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.BootstrapAdminRequest.FromString,
+                    response_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.User.SerializeToString,
+            ),
             'Register': grpc.unary_unary_rpc_method_handler(
                     servicer.Register,
                     request_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.RegisterRequest.FromString,
@@ -267,10 +347,30 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.ListUsersRequest.FromString,
                     response_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.ListUsersResponse.SerializeToString,
             ),
+            'CreateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUser,
+                    request_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.CreateUserRequest.FromString,
+                    response_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.User.SerializeToString,
+            ),
             'SetRoles': grpc.unary_unary_rpc_method_handler(
                     servicer.SetRoles,
                     request_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.SetRolesRequest.FromString,
                     response_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.User.SerializeToString,
+            ),
+            'SetDisabled': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDisabled,
+                    request_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.SetDisabledRequest.FromString,
+                    response_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.User.SerializeToString,
+            ),
+            'CreateClient': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateClient,
+                    request_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.CreateClientRequest.FromString,
+                    response_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.ClientSecret.SerializeToString,
+            ),
+            'DeleteClient': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteClient,
+                    request_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.DeleteClientRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -286,6 +386,33 @@ class AuthService:
     Access tokens are signed (RFC 9068), live for minutes and are verified by every service on its own. Refresh tokens are
     opaque and each is used once; all that follow from one login are a family, which ends as a whole.
     """
+
+    @staticmethod
+    def BootstrapAdmin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.auth.v1.AuthService/BootstrapAdmin',
+            meshwork_dot_auth_dot_v1_dot_auth__service__pb2.BootstrapAdminRequest.SerializeToString,
+            meshwork_dot_auth_dot_v1_dot_auth__service__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Register(request,
@@ -558,6 +685,33 @@ class AuthService:
             _registered_method=True)
 
     @staticmethod
+    def CreateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.auth.v1.AuthService/CreateUser',
+            meshwork_dot_auth_dot_v1_dot_auth__service__pb2.CreateUserRequest.SerializeToString,
+            meshwork_dot_auth_dot_v1_dot_auth__service__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SetRoles(request,
             target,
             options=(),
@@ -574,6 +728,87 @@ class AuthService:
             '/meshwork.auth.v1.AuthService/SetRoles',
             meshwork_dot_auth_dot_v1_dot_auth__service__pb2.SetRolesRequest.SerializeToString,
             meshwork_dot_auth_dot_v1_dot_auth__service__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDisabled(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.auth.v1.AuthService/SetDisabled',
+            meshwork_dot_auth_dot_v1_dot_auth__service__pb2.SetDisabledRequest.SerializeToString,
+            meshwork_dot_auth_dot_v1_dot_auth__service__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateClient(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.auth.v1.AuthService/CreateClient',
+            meshwork_dot_auth_dot_v1_dot_auth__service__pb2.CreateClientRequest.SerializeToString,
+            meshwork_dot_auth_dot_v1_dot_auth__service__pb2.ClientSecret.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteClient(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.auth.v1.AuthService/DeleteClient',
+            meshwork_dot_auth_dot_v1_dot_auth__service__pb2.DeleteClientRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

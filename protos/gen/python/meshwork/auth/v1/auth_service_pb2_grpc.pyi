@@ -38,6 +38,13 @@ class AuthServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
+    BootstrapAdmin: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.BootstrapAdminRequest, _auth_service_pb2.User]
+    """Creates the first administrator, for whoever has the one-time secret that the service was given. It is of no more use
+    afterwards, and there is never a default password.
+
+    Errors: PERMISSION_DENIED when the secret is wrong, was used, or there has been an administrator already;
+    INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another user has the name.
+    """
     Register: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RegisterRequest, _auth_service_pb2.User]
     """Creates a user without any role and returns it, where the service lets people register. Who calls is not asked.
 
@@ -98,12 +105,35 @@ class AuthServiceStub:
 
     Errors: INVALID_ARGUMENT when the token is none of this list's.
     """
+    CreateUser: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateUserRequest, _auth_service_pb2.User]
+    """Creates a user with roles and returns it.
+
+    Errors: INVALID_ARGUMENT naming every bad field, a password that is too weak among them; ALREADY_EXISTS when another
+    user has the name.
+    """
     SetRoles: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.SetRolesRequest, _auth_service_pb2.User]
     """Gives a user exactly these roles; they are in the access tokens issued from then on. A user who has them already is
     returned unchanged, whatever the etag.
 
     Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
     PERMISSION_DENIED when nobody would be an administrator any more.
+    """
+    SetDisabled: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.SetDisabledRequest, _auth_service_pb2.User]
+    """Says whether a user may log in. Who may not loses all sessions at once. A user of whom it is said already is returned
+    unchanged, whatever the etag.
+
+    Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
+    PERMISSION_DENIED when no administrator could log in any more.
+    """
+    CreateClient: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateClientRequest, _auth_service_pb2.ClientSecret]
+    """Creates a client, a program that calls in its own name, and returns its secret, which nobody can read later.
+
+    Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id.
+    """
+    DeleteClient: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.DeleteClientRequest, _empty_pb2.Empty]
+    """Deletes a client. The token it has goes on until it expires.
+
+    Errors: NOT_FOUND when there is no such client.
     """
 
 @_typing.type_check_only
@@ -115,6 +145,13 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    BootstrapAdmin: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.BootstrapAdminRequest, _auth_service_pb2.User]  # type: ignore[assignment]
+    """Creates the first administrator, for whoever has the one-time secret that the service was given. It is of no more use
+    afterwards, and there is never a default password.
+
+    Errors: PERMISSION_DENIED when the secret is wrong, was used, or there has been an administrator already;
+    INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another user has the name.
+    """
     Register: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RegisterRequest, _auth_service_pb2.User]  # type: ignore[assignment]
     """Creates a user without any role and returns it, where the service lets people register. Who calls is not asked.
 
@@ -175,12 +212,35 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     Errors: INVALID_ARGUMENT when the token is none of this list's.
     """
+    CreateUser: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateUserRequest, _auth_service_pb2.User]  # type: ignore[assignment]
+    """Creates a user with roles and returns it.
+
+    Errors: INVALID_ARGUMENT naming every bad field, a password that is too weak among them; ALREADY_EXISTS when another
+    user has the name.
+    """
     SetRoles: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.SetRolesRequest, _auth_service_pb2.User]  # type: ignore[assignment]
     """Gives a user exactly these roles; they are in the access tokens issued from then on. A user who has them already is
     returned unchanged, whatever the etag.
 
     Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
     PERMISSION_DENIED when nobody would be an administrator any more.
+    """
+    SetDisabled: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.SetDisabledRequest, _auth_service_pb2.User]  # type: ignore[assignment]
+    """Says whether a user may log in. Who may not loses all sessions at once. A user of whom it is said already is returned
+    unchanged, whatever the etag.
+
+    Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
+    PERMISSION_DENIED when no administrator could log in any more.
+    """
+    CreateClient: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateClientRequest, _auth_service_pb2.ClientSecret]  # type: ignore[assignment]
+    """Creates a client, a program that calls in its own name, and returns its secret, which nobody can read later.
+
+    Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id.
+    """
+    DeleteClient: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.DeleteClientRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a client. The token it has goes on until it expires.
+
+    Errors: NOT_FOUND when there is no such client.
     """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -189,6 +249,19 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     Access tokens are signed (RFC 9068), live for minutes and are verified by every service on its own. Refresh tokens are
     opaque and each is used once; all that follow from one login are a family, which ends as a whole.
     """
+
+    @_abc_1.abstractmethod
+    def BootstrapAdmin(
+        self,
+        request: _auth_service_pb2.BootstrapAdminRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.User, _abc.Awaitable[_auth_service_pb2.User]]:
+        """Creates the first administrator, for whoever has the one-time secret that the service was given. It is of no more use
+        afterwards, and there is never a default password.
+
+        Errors: PERMISSION_DENIED when the secret is wrong, was used, or there has been an administrator already;
+        INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another user has the name.
+        """
 
     @_abc_1.abstractmethod
     def Register(
@@ -311,6 +384,18 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def CreateUser(
+        self,
+        request: _auth_service_pb2.CreateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.User, _abc.Awaitable[_auth_service_pb2.User]]:
+        """Creates a user with roles and returns it.
+
+        Errors: INVALID_ARGUMENT naming every bad field, a password that is too weak among them; ALREADY_EXISTS when another
+        user has the name.
+        """
+
+    @_abc_1.abstractmethod
     def SetRoles(
         self,
         request: _auth_service_pb2.SetRolesRequest,
@@ -321,6 +406,41 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
         PERMISSION_DENIED when nobody would be an administrator any more.
+        """
+
+    @_abc_1.abstractmethod
+    def SetDisabled(
+        self,
+        request: _auth_service_pb2.SetDisabledRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.User, _abc.Awaitable[_auth_service_pb2.User]]:
+        """Says whether a user may log in. Who may not loses all sessions at once. A user of whom it is said already is returned
+        unchanged, whatever the etag.
+
+        Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
+        PERMISSION_DENIED when no administrator could log in any more.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateClient(
+        self,
+        request: _auth_service_pb2.CreateClientRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.ClientSecret, _abc.Awaitable[_auth_service_pb2.ClientSecret]]:
+        """Creates a client, a program that calls in its own name, and returns its secret, which nobody can read later.
+
+        Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteClient(
+        self,
+        request: _auth_service_pb2.DeleteClientRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a client. The token it has goes on until it expires.
+
+        Errors: NOT_FOUND when there is no such client.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
