@@ -572,6 +572,18 @@ class TestOpenStreams:
             answer = await self.end_of(world.open(maker.sign(maker.header(), claims), name))
             assert answer == (StatusCode.UNAUTHENTICATED, "token revoked")
 
+    @pytest.mark.parametrize("name", NAMES)
+    async def test_it_ends_when_its_session_is_revoked(self, name):
+        async with Streams().serve() as world:
+            phone = [world.open(maker.token(session="phone"), name) for _ in range(2)]  # a token each
+            laptop = world.open(maker.token(session="laptop", lifetime=1.0), name)
+            await until(lambda: world.opened == 3)
+            world.revocations.revoke("phone")
+            for call in phone:
+                assert await self.end_of(call) == (StatusCode.UNAUTHENTICATED, "token revoked")
+            assert not laptop.done()
+            assert await self.end_of(laptop) == (StatusCode.UNAUTHENTICATED, "token expired")
+
     async def test_one_token_may_have_many_streams(self):
         async with Streams().serve() as world:
             claims = maker.claims("alice")

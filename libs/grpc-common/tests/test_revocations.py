@@ -1,5 +1,7 @@
 """A token that was taken back stays so, and remembering that costs a bounded amount."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,8 +10,9 @@ from grpc_common.principal import Principal
 from grpc_common.revocations import Revocations
 
 
-def principal(token_id: str, issued_at: float | None = None) -> Principal:
-    return Principal(subject="alice", issuer="test", expires_at=0.0, token_id=token_id, issued_at=issued_at)
+def principal(token_id: str, issued_at: float | None = None, session_id: str = "") -> Principal:
+    who = Principal(subject="alice", issuer="test", expires_at=0.0, token_id=token_id, issued_at=issued_at)
+    return replace(who, session_id=session_id)
 
 
 @given(
@@ -33,6 +36,7 @@ def test_no_revoked_token_counts_again_while_it_could(steps, capacity):
         for known, (moment, until) in revoked.items():
             if until > clock.now:
                 assert revocations.covers(principal(known, moment - 1))
+                assert revocations.covers(principal("any of a session", moment - 1, known))
         assert not revocations.covers(principal("never revoked", clock.now + 1))
 
 
@@ -49,6 +53,7 @@ def test_a_token_without_a_name_is_revoked_only_with_all_others():
     revocations = Revocations()
     revocations.revoke("")
     assert not revocations.covers(principal(""))
+    assert not revocations.covers(principal("", session_id="a session"))
     revocations.revoke_issued_until(100.0)
     assert revocations.covers(principal("", None))
     assert revocations.covers(principal("a", 100.0))
@@ -68,6 +73,27 @@ class TestWatching:
         revocations.revoke("b")
         assert "b" not in ended
         assert not revocations._watches
+
+    def test_all_of_a_session_hear_of_it_and_nobody_else(self):
+        revocations, ended = Revocations(), []
+        with (
+            revocations.watching(principal("a", None, "phone"), lambda: ended.append("a")),
+            revocations.watching(principal("b", None, "phone"), lambda: ended.append("b")),
+            revocations.watching(principal("phone", None, "laptop"), lambda: ended.append("named like a session")),
+            revocations.watching(principal("c"), lambda: ended.append("of no session")),
+            revocations.watching(principal("", None, "laptop"), lambda: ended.append("of another")),
+        ):
+            revocations.revoke("")
+            assert not ended
+            revocations.revoke("phone")
+            assert sorted(ended) == ["a", "b", "named like a session"]
+        assert not revocations._watches
+
+    def test_a_moment_is_heard_of_once(self):
+        revocations, ended = Revocations(), []
+        with revocations.watching(principal("a", 5.0, "phone"), lambda: ended.append("a")):
+            revocations.revoke_issued_until(10.0)
+        assert ended == ["a"]
 
     def test_whoever_is_covered_hears_of_a_moment(self):
         revocations, ended = Revocations(), []

@@ -81,12 +81,14 @@ def encode(value: object) -> str:
     lifetime=st.integers(1, 10**6),
     type_=st.sampled_from([None, "JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt"]),
     audience=st.sampled_from([maker.audience, [maker.audience], ["other", maker.audience]]),
+    session=st.just("") | names,
 )
 @settings(max_examples=150, deadline=None)
-def test_what_the_issuer_signed_is_accepted(algorithm, subject, roles, scopes, lifetime, type_, audience):
+def test_what_the_issuer_signed_is_accepted(algorithm, subject, roles, scopes, lifetime, type_, audience, session):
     """**Feature: grpc-microservices-support, Property 4: JWT Authentication Validation**"""
     maker = makers[algorithm]
-    claims = maker.claims(subject, roles=roles, scopes=scopes, lifetime=lifetime) | {"aud": audience}
+    claims = maker.claims(subject, roles=roles, scopes=scopes, lifetime=lifetime, session=session)
+    claims["aud"] = audience
     header = {name: value for name, value in (maker.header() | {"typ": type_}).items() if value is not None}
     principal = run(verify(maker.sign(header, claims)))
     assert principal == Principal(
@@ -97,6 +99,7 @@ def test_what_the_issuer_signed_is_accepted(algorithm, subject, roles, scopes, l
         scopes=scopes,
         client_id="tests",
         token_id=claims["jti"],
+        session_id=session,
         issued_at=claims["iat"],
         kind="token",
     )
@@ -296,7 +299,7 @@ def test_a_claim_that_is_needed_is_missed(name):
     refused(maker.sign(maker.header(), claims))
 
 
-@given(name=st.sampled_from(("iss", "sub", "client_id", "jti")), value=not_text)
+@given(name=st.sampled_from(("iss", "sub", "client_id", "jti", "sid")), value=not_text)
 @settings(max_examples=150, deadline=None)
 def test_a_claim_that_is_not_a_text_is_refused(name, value):
     """R4, every claim: names of the wrong type."""
@@ -463,6 +466,18 @@ class TestTokensSeenBefore:
         assert judge.cached(token) is None
         with pytest.raises(UnauthorizedError, match="revoked"):
             await judge.verify(token)
+
+    async def test_all_of_a_session_count_until_it_is_revoked(self):
+        revocations = Revocations(clock=clock)
+        judge = verifier(revocations=revocations)
+        before, after, other = (maker.token(session=session) for session in ("phone", "phone", "laptop"))
+        await judge.verify(before)
+        await judge.verify(other)
+        revocations.revoke("phone")
+        assert judge.cached(before) is None
+        with pytest.raises(UnauthorizedError, match="revoked"):
+            await judge.verify(after)
+        assert judge.cached(other) is not None
 
     async def test_the_ones_not_used_make_room(self):
         judge = verifier(capacity=3)

@@ -28,5 +28,5 @@ def write_keys(folder: Path) -> list[str]:
 def claims(number: int) -> dict[str, Any]:
     """Return the claims of one of the users."""
     now = int(time.time())
-    who = {"iss": ISSUER, "aud": AUDIENCE, "sub": f"user-{number}", "jti": f"token-{number}"}
+    who = {"iss": ISSUER, "aud": AUDIENCE, "sub": f"user-{number}", "jti": f"{number:032x}", "sid": f"{number:032x}"}
     return {**who, "iat": now, "nbf": now, "exp": now + 3600, "roles": ["editor"], "scope": "items.read"}

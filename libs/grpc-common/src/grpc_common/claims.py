@@ -38,6 +38,7 @@ def read_claims(claims: Mapping[str, Any], *, audience: str, now: float, leeway:
         scopes=_scopes(claims),
         client_id=_text(claims, "client_id") if "client_id" in claims else "",
         token_id=_text(claims, "jti") if "jti" in claims else "",
+        session_id=_text(claims, "sid") if "sid" in claims else "",
         issued_at=issued,
     )
 

@@ -20,6 +20,8 @@ class Principal:
     client_id: str = ""
     token_id: str = ""
     """The `jti` of a token, by which it is revoked."""
+    session_id: str = ""
+    """The `sid` of a token: the login it comes from, by which it is revoked with all others of that login."""
     issued_at: float | None = None
     """Unix seconds."""
     kind: Literal["token", "mtls"] = "token"

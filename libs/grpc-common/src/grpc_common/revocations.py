@@ -1,4 +1,4 @@
-"""Tokens taken back before their time."""
+"""Tokens taken back before their time, one by one or all of a login."""
 
 import time
 from collections import OrderedDict
@@ -12,11 +12,11 @@ DAY: Final = 24 * 3600.0
 
 
 class Revocations:
-    """The tokens that count no more although they have not expired; it never grows beyond `capacity`.
+    """The tokens and sessions that count no more although they have not expired; it never grows beyond `capacity`.
 
-    A revocation is forgotten once its token has expired. Were there more than `capacity` of them, the oldest makes
-    room in the safe direction: every token issued until then is revoked with it, and its holder must log in again.
-    For one event loop; `clock` gives Unix seconds.
+    A revocation is forgotten once no token it is about can be alive. Were there more than `capacity` of them, the
+    oldest makes room in the safe direction: every token issued until then is revoked with it, and its holder must log
+    in again. For one event loop; `clock` gives Unix seconds.
     """
 
     def __init__(self, capacity: int = 65_536, *, clock: Callable[[], float] = time.time) -> None:
@@ -29,12 +29,16 @@ class Revocations:
     def __len__(self) -> int:
         return len(self._revoked)
 
-    def revoke(self, token_id: str, expires_at: float | None = None) -> None:
-        """Take back the token with that `jti`; `expires_at` is its own, in Unix seconds, and a day where unknown."""
+    def revoke(self, identifier: str, expires_at: float | None = None) -> None:
+        """Take back the token with that `jti`, or all with that `sid`; an empty one, which many tokens have, takes back
+        none. `expires_at` is when the last of them has expired, in Unix seconds, and a day from now where unknown.
+        """
+        if not identifier:
+            return
         now = self._clock()
-        self._revoked[token_id] = now, now + DAY if expires_at is None else expires_at
+        self._revoked[identifier] = now, now + DAY if expires_at is None else expires_at
         self._make_room(now)
-        for watch in tuple(self._watches.get(token_id, ())):
+        for watch in tuple(self._watches.get(identifier, ())):
             watch.end()
 
     def revoke_issued_until(self, moment: float) -> None:
@@ -42,29 +46,30 @@ class Revocations:
         if moment <= self._issued_until:
             return
         self._issued_until = moment
-        for watch in [watch for watches in self._watches.values() for watch in watches]:
+        for watch in {watch for watches in self._watches.values() for watch in watches}:
             if self.covers(watch.principal):
                 watch.end()
 
     def covers(self, principal: Principal) -> bool:
         """Say whether what proved the principal has been taken back."""
-        if principal.token_id and principal.token_id in self._revoked:
+        revoked = self._revoked
+        if principal.token_id in revoked or principal.session_id in revoked:
             return True
         if self._issued_until == float("-inf"):
             return False
         return principal.issued_at is None or principal.issued_at <= self._issued_until
 
     def watching(self, principal: Principal, end: Callable[[], None]) -> AbstractContextManager[None]:
-        """Call `end` as soon as the principal's token is taken back, as long as the block runs."""
+        """Call `end` as soon as the principal's token or session is taken back, as long as the block runs."""
         return _Watch(self._watches, principal, end)
 
     def _make_room(self, now: float) -> None:
         # Two at a time outrun the one that was added, and keep the work of one revocation bounded.
         for _ in range(2):
-            token_id, (revoked_at, forget_at) = next(iter(self._revoked.items()))
+            identifier, (revoked_at, forget_at) = next(iter(self._revoked.items()))
             if forget_at > now and len(self._revoked) <= self._capacity:
                 return
-            del self._revoked[token_id]
+            del self._revoked[identifier]
             if forget_at > now:
                 self.revoke_issued_until(revoked_at)
             if not self._revoked:
@@ -80,11 +85,15 @@ class _Watch:
         self.end = end
 
     def __enter__(self) -> None:
-        self._all.setdefault(self.principal.token_id, set()).add(self)
+        for identifier in self._identifiers():
+            self._all.setdefault(identifier, set()).add(self)
 
     def __exit__(self, *_: object) -> None:
-        token_id = self.principal.token_id
-        watches = self._all[token_id]
-        watches.remove(self)
-        if not watches:
-            del self._all[token_id]
+        for identifier in self._identifiers():
+            watches = self._all[identifier]
+            watches.remove(self)
+            if not watches:
+                del self._all[identifier]
+
+    def _identifiers(self) -> set[str]:
+        return {self.principal.token_id, self.principal.session_id}  # an empty one is there for revoke_issued_until

@@ -51,9 +51,15 @@ class TokenMaker:
         return {"alg": self.algorithm, "kid": self.kid, "typ": "at+jwt"}
 
     def claims(
-        self, subject: str, *, roles: Iterable[str] = (), scopes: Iterable[str] = (), lifetime: float = 600.0
+        self,
+        subject: str,
+        *,
+        roles: Iterable[str] = (),
+        scopes: Iterable[str] = (),
+        lifetime: float = 600.0,
+        session: str = "",
     ) -> dict[str, Any]:
-        """Return the claims of a token that expires in `lifetime` seconds (RFC 9068 §2.2)."""
+        """Return the claims of a token that expires in `lifetime` seconds (RFC 9068 §2.2), of a login or of none."""
         now = int(self.clock())
         return {
             "iss": self.issuer,
@@ -66,6 +72,7 @@ class TokenMaker:
             "jti": uuid.uuid4().hex,
             "roles": sorted(roles),
             "scope": " ".join(sorted(scopes)),
+            **({"sid": session} if session else {}),
         }
 
     def token(
@@ -75,9 +82,11 @@ class TokenMaker:
         roles: Iterable[str] = (),
         scopes: Iterable[str] = (),
         lifetime: float = 600.0,
+        session: str = "",
     ) -> str:
         """Return a token for `subject`."""
-        return self.sign(self.header(), self.claims(subject, roles=roles, scopes=scopes, lifetime=lifetime))
+        claims = self.claims(subject, roles=roles, scopes=scopes, lifetime=lifetime, session=session)
+        return self.sign(self.header(), claims)
 
     def sign(self, header: Mapping[str, Any] | bytes, claims: Mapping[str, Any] | bytes) -> str:
         """Sign whatever it is given, also what no issuer would; bytes are taken as they are."""
