@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +53,9 @@ class IssuerServer:
     @classmethod
     def document(cls, jwks: Any, *headers: str) -> Answer:
         return cls.body(json.dumps(jwks).encode(), *headers)
+
+    async def start_on(self, path: Path) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, path)
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
@@ -429,6 +433,37 @@ def test_an_address_that_cannot_be_trusted_is_refused(url):
 async def test_an_address_that_can_be_trusted(url):
     await JWKSClient(url).aclose()
     await JWKSClient("http://auth.mesh.test/j", plaintext="behind-mesh").aclose()
+
+
+async def test_a_unix_socket_leads_to_the_issuer(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    server = IssuerServer()
+    await server.start_on(tmp_path / "out.sock")
+    try:
+        async with JWKSClient("http://auth/.well-known/jwks.json", uds=tmp_path / "out.sock") as client:
+            assert await client.find("v1", "ES256") is not None
+        (request,) = server.requests
+        assert request.startswith("GET /.well-known/jwks.json HTTP/1.1\r\n")
+        assert "\r\nhost: auth\r\n" in request.lower()
+    finally:
+        await server.stop()
+
+
+async def test_a_unix_socket_that_is_gone_leaves_the_keys(tmp_path):
+    clock, server = FixedClock(1000.0), IssuerServer()
+    await server.start_on(tmp_path / "out.sock")
+    async with JWKSClient("http://auth/j", uds=tmp_path / "out.sock", clock=clock) as client:
+        await client.find("v1", "ES256")
+        await server.stop()
+        clock.advance(301)
+        assert await client.find("v1", "ES256") is not None
+        await settled(client)
+        assert await client.find("v2", "ES256") is None
+        await server.start_on(tmp_path / "out.sock")
+        server.answer = server.document(both)
+        clock.advance(60)
+        assert await client.find("v2", "ES256") is not None
+        await server.stop()
 
 
 @given(kid=st.text(max_size=60), algorithm=st.sampled_from(["ES256", "RS256", "none"]))

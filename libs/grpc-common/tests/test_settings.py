@@ -1,5 +1,7 @@
 """Settings: what is misspelt, missing or bad is named in a sentence, and no secret is ever shown."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -145,6 +147,13 @@ def test_listening_in_the_open_must_be_meant(refused, load):
     (problem,) = refused(**exposed, **issuer)
     assert "set together" in problem
     assert load(**exposed, **issuer, SHOP_AUTH__AUDIENCE="shop").grpc.host == "0.0.0.0"  # noqa: S104
+
+
+def test_a_socket_leads_to_a_url(refused, load):
+    issuer = {"SHOP_AUTH__ISSUER": "https://issuer.test", "SHOP_AUTH__AUDIENCE": "shop", "SHOP_AUTH__JWKS_SOCKET": "s"}
+    (problem,) = refused(**issuer, SHOP_AUTH__JWKS="jwks.json")
+    assert "jwks_socket is a way to a URL" in problem
+    assert load(**issuer, SHOP_AUTH__JWKS="http://auth/jwks.json").auth.jwks_socket == Path("s")
 
 
 def test_what_kubernetes_says_of_a_service_is_no_setting(load):

@@ -21,7 +21,7 @@ async def open_verifier(settings: AuthSettings, revocations: Revocations) -> Asy
         keys: KeySource
         if "://" in settings.jwks:
             try:
-                keys = await stack.enter_async_context(JWKSClient(settings.jwks))
+                keys = await stack.enter_async_context(JWKSClient(settings.jwks, uds=settings.jwks_socket))
             except ValueError as error:
                 raise SettingsError([f"{error}."]) from error
         else:

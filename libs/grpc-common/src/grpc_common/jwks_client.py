@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from contextvars import Context
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -33,7 +34,8 @@ class JWKSClient:
     (`Cache-Control: max-age`, held between `min_ttl` and `max_ttl`; `default_ttl` without one), and are used for
     `stale` seconds longer when the issuer cannot be reached. A token with an unknown kid causes a fetch, but not more
     than one in `cool_down` seconds, whatever number of tokens. A bad document never replaces a good one.
-    All durations are seconds; `clock` is monotonic.
+    With `uds` all goes through that Unix socket, such as the one by which a sidecar takes calls of its service; the URL
+    then says what is asked for there. All durations are seconds; `clock` is monotonic.
     """
 
     def __init__(
@@ -47,16 +49,18 @@ class JWKSClient:
         stale: float = 24 * 3600.0,
         cool_down: float = 10.0,
         plaintext: Literal["behind-mesh"] | None = None,
+        uds: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._url = _checked(url, plaintext)
+        self._url = _checked(url, plaintext, uds)
         self._timeout = timeout
         self._default_ttl, self._min_ttl, self._max_ttl = default_ttl, min_ttl, max_ttl
         self._stale = stale
         self._cool_down = cool_down
         self._clock = clock
         # What is in the environment for other programs (proxies, .netrc) does not choose whom we trust.
-        self._http = httpx.AsyncClient(follow_redirects=False, trust_env=False, timeout=timeout)
+        socket = None if uds is None else httpx.AsyncHTTPTransport(uds=str(uds), trust_env=False)
+        self._http = httpx.AsyncClient(follow_redirects=False, trust_env=False, timeout=timeout, transport=socket)
         self._keys: KeySet | None = None
         self._refresh_at = self._expires_at = self._unusable_at = 0.0
         self._failures = 0
@@ -181,7 +185,7 @@ class JWKSClient:
         )
 
 
-def _checked(url: str, plaintext: Literal["behind-mesh"] | None) -> str:
+def _checked(url: str, plaintext: Literal["behind-mesh"] | None, uds: Path | None) -> str:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -190,7 +194,8 @@ def _checked(url: str, plaintext: Literal["behind-mesh"] | None) -> str:
         raise ValueError("the JWKS URL must not hold a password: it is logged")
     if parsed.scheme not in ("https", "http") or not parsed.host:
         raise ValueError(f"the JWKS URL {url} must be like https://issuer.example/.well-known/jwks.json")
-    if parsed.scheme == "http" and plaintext is None and not _is_loopback(parsed.host):
+    unsafe = parsed.scheme == "http" and plaintext is None and uds is None
+    if unsafe and not _is_loopback(parsed.host):
         raise ValueError(
             f"the JWKS URL {url} must use https, for over http anybody between could add a key; "
             'where a sidecar encrypts, say plaintext="behind-mesh"'

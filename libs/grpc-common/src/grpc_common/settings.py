@@ -148,6 +148,9 @@ class AuthSettings(BaseModel):
     """Whose access tokens a service accepts. Without `jwks` it asks for none, and then listens on loopback only."""
 
     jwks: str = Field(default="", description="The issuer's keys: the URL of its JWKS, or the path of a file.")
+    jwks_socket: Path | None = Field(
+        default=None, description="A Unix socket, such as a sidecar's, through which the URL is reached."
+    )
     issuer: str = Field(default="", description="The `iss` of accepted tokens.")
     audience: str = Field(default="", description="The `aud` of accepted tokens.")
     algorithms: tuple[Literal["ES256", "EdDSA", "RS256"], ...] = Field(
@@ -158,6 +161,8 @@ class AuthSettings(BaseModel):
     def _whole(self) -> Self:
         if bool(self.jwks) != bool(self.issuer and self.audience):
             raise ValueError("jwks, issuer and audience are set together, or none of them")
+        if self.jwks_socket is not None and "://" not in self.jwks:
+            raise ValueError("jwks_socket is a way to a URL, and jwks is none")
         return self
 
 
