@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import structlog
+from begun import begun
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretBytes, SecretStr
@@ -45,7 +46,7 @@ async def is_refused(tokens: RefreshTokens, token: str | SecretStr) -> bool:
 
 class TestOneUse:
     async def test_a_family_goes_from_token_to_token(self, tokens: RefreshTokens) -> None:
-        issued = [await tokens.begin("alice", "web", ["items:read"])]
+        issued = [await begun(tokens, "alice", "web", ["items:read"])]
         for _ in range(20):
             issued.append(await tokens.refresh(issued[-1].token))
 
@@ -55,7 +56,7 @@ class TestOneUse:
         assert issued[-1].family.scopes == {"items:read"}
 
     async def test_no_token_is_kept(self, tokens: RefreshTokens, families: MemoryFamilies) -> None:
-        first = await tokens.begin("alice", "web")
+        first = await begun(tokens, "alice", "web")
         second = await tokens.refresh(first.token)
 
         kept = repr([vars_of(family) for family in families._kept.values()])
@@ -64,14 +65,14 @@ class TestOneUse:
             assert text(issued).rpartition(".")[2] not in kept
 
     async def test_families_have_nothing_in_common(self, tokens: RefreshTokens) -> None:
-        issued = [await tokens.begin("alice", "web") for _ in range(100)]
+        issued = [await begun(tokens, "alice", "web") for _ in range(100)]
 
         assert len({each.family.id for each in issued}) == 100
         assert len({text(each).rpartition(".")[2] for each in issued}) == 100
         assert len({each.family.salt for each in issued}) == 100
 
     async def test_a_token_is_not_shown(self, tokens: RefreshTokens) -> None:
-        issued = await tokens.begin("alice", "web")
+        issued = await begun(tokens, "alice", "web")
         with structlog.testing.capture_logs() as lines:
             await tokens.refresh(issued.token)
             await is_refused(tokens, text(issued)[:-1])
@@ -85,7 +86,7 @@ def vars_of(family: Family) -> dict:
 
 class TestGrace:
     async def test_a_repeat_has_the_same_answer(self, tokens: RefreshTokens, clock: FixedClock) -> None:
-        first = await tokens.begin("alice", "web")
+        first = await begun(tokens, "alice", "web")
         second = await tokens.refresh(first.token)
         clock.advance(GRACE - 0.001)
 
@@ -95,7 +96,7 @@ class TestGrace:
         assert await tokens.refresh(again.token)
 
     async def test_a_repeat_after_it_ends_the_family(self, tokens: RefreshTokens, clock: FixedClock) -> None:
-        first = await tokens.begin("alice", "web")
+        first = await begun(tokens, "alice", "web")
         second = await tokens.refresh(first.token)
         clock.advance(GRACE)
 
@@ -108,7 +109,7 @@ class TestGrace:
     async def test_a_late_repeat_hurts_nobody_when_the_successor_is_used_already(
         self, tokens: RefreshTokens, clock: FixedClock
     ) -> None:
-        first = await tokens.begin("alice", "web")
+        first = await begun(tokens, "alice", "web")
         second = await tokens.refresh(first.token)
         third = await tokens.refresh(second.token)
         clock.advance(GRACE - 0.001)
@@ -118,7 +119,7 @@ class TestGrace:
         assert await tokens.refresh(third.token)
 
     async def test_two_families_of_a_subject_end_apart(self, tokens: RefreshTokens, clock: FixedClock) -> None:
-        stolen, other = await tokens.begin("alice", "web"), await tokens.begin("alice", "phone")
+        stolen, other = await begun(tokens, "alice", "web"), await begun(tokens, "alice", "phone")
         await tokens.refresh(stolen.token)
         clock.advance(GRACE)
         await is_refused(tokens, stolen.token)
@@ -128,7 +129,7 @@ class TestGrace:
     async def test_more_rotations_than_are_remembered_are_put_off(
         self, tokens: RefreshTokens, clock: FixedClock
     ) -> None:
-        first = issued = await tokens.begin("alice", "web")
+        first = issued = await begun(tokens, "alice", "web")
         for _ in range(MOST_ROTATIONS):
             issued = await tokens.refresh(issued.token)
         with pytest.raises(RateLimitError):
@@ -151,7 +152,7 @@ class TestAtOnce:
     ) -> None:
         clock, families = FixedClock(), MemoryFamilies()
         servers = [RefreshTokens(families, [SECRET], LIFETIMES, clock=clock) for _ in range(replicas)]
-        issued = await servers[0].begin("alice", "web")
+        issued = await begun(servers[0], "alice", "web")
         for _ in range(before):
             issued = await servers[0].refresh(issued.token)
 
@@ -169,7 +170,7 @@ class TestAtOnce:
     async def test_each_goes_on_from_what_it_got_and_nobody_is_logged_out(
         self, tokens: RefreshTokens, clock: FixedClock
     ) -> None:
-        issued = await tokens.begin("alice", "web")
+        issued = await begun(tokens, "alice", "web")
 
         async def tab(number: int) -> str:
             token = issued.token
@@ -187,7 +188,7 @@ class TestAtOnce:
 
 class TestLifetimes:
     async def test_a_token_that_is_not_used_expires(self, tokens: RefreshTokens, clock: FixedClock) -> None:
-        issued = await tokens.begin("alice", "web")
+        issued = await begun(tokens, "alice", "web")
         assert issued.expires_at == clock.now + IDLE
         clock.advance(IDLE)
 
@@ -195,7 +196,7 @@ class TestLifetimes:
 
     async def test_a_family_expires_however_often_it_is_used(self, tokens: RefreshTokens, clock: FixedClock) -> None:
         begun = clock.now
-        issued = await tokens.begin("alice", "web")
+        issued = await begun(tokens, "alice", "web")
         while clock.now + 90 < begun + ABSOLUTE:
             clock.advance(90)
             issued = await tokens.refresh(issued.token)
@@ -225,7 +226,7 @@ class TestForgery:
     ) -> None:
         clock = FixedClock()
         tokens = RefreshTokens(MemoryFamilies(), [SECRET], LIFETIMES, clock=clock)
-        issued = [await tokens.begin("alice", "web")]
+        issued = [await begun(tokens, "alice", "web")]
         for _ in range(uses):
             issued.append(await tokens.refresh(issued[-1].token))
         clock.advance(GRACE + 1)
@@ -238,7 +239,7 @@ class TestForgery:
 
     @pytest.mark.parametrize("generation", [0, 1, 2, 3, 4])
     async def test_nobody_ends_a_family_by_knowing_its_id(self, tokens: RefreshTokens, generation: int) -> None:
-        issued = await tokens.begin("alice", "web")
+        issued = await begun(tokens, "alice", "web")
         for _ in range(3):
             issued = await tokens.refresh(issued.token)
         forged = f"mrt_{issued.family.id}.{generation}.{'A' * 43}"
@@ -277,7 +278,7 @@ class TestSecretRotation:
     async def test_a_new_secret_logs_nobody_out(self, families: MemoryFamilies, clock: FixedClock) -> None:
         before = RefreshTokens(families, [OTHER], LIFETIMES, clock=clock)
         after = RefreshTokens(families, [SECRET, OTHER], LIFETIMES, clock=clock)
-        first = await before.begin("alice", "web")
+        first = await begun(before, "alice", "web")
         second = await before.refresh(first.token)
 
         assert text(await after.refresh(first.token)) == text(second)
@@ -290,7 +291,7 @@ class TestSecretRotation:
     async def test_a_lost_secret_keeps_the_newest_token(self, families: MemoryFamilies, clock: FixedClock) -> None:
         before = RefreshTokens(families, [OTHER], LIFETIMES, clock=clock)
         after = RefreshTokens(families, [SECRET], LIFETIMES, clock=clock)
-        first = await before.begin("alice", "web")
+        first = await begun(before, "alice", "web")
         second = await before.refresh(first.token)
 
         assert await is_refused(after, first.token)
@@ -299,7 +300,7 @@ class TestSecretRotation:
 
 class TestEnding:
     async def test_logging_out_ends_the_family_whichever_token_is_shown(self, tokens: RefreshTokens) -> None:
-        first = await tokens.begin("alice", "web")
+        first = await begun(tokens, "alice", "web")
         second = await tokens.refresh(first.token)
         await tokens.log_out(first.token)
 
@@ -309,14 +310,14 @@ class TestEnding:
         await tokens.log_out(SecretStr("whatever"))
 
     async def test_a_family_is_revoked_by_its_id(self, tokens: RefreshTokens) -> None:
-        issued = await tokens.begin("alice", "web")
+        issued = await begun(tokens, "alice", "web")
 
         assert await tokens.revoke(issued.family.id, "administrator")
         assert not await tokens.revoke(issued.family.id, "administrator")
         assert await is_refused(tokens, issued.token)
 
     async def test_a_new_password_ends_all_families_but_the_one_it_came_by(self, tokens: RefreshTokens) -> None:
-        here, there, bob = [await tokens.begin(subject, "web") for subject in ("alice", "alice", "bob")]
+        here, there, bob = [await begun(tokens, subject, "web") for subject in ("alice", "alice", "bob")]
 
         assert await tokens.revoke_all("alice", "password_changed", keep=here.family.id) == 1
         assert await is_refused(tokens, there.token)
@@ -324,7 +325,7 @@ class TestEnding:
         assert await tokens.refresh(bob.token)
 
     async def test_looking_a_token_up_uses_nothing_up(self, tokens: RefreshTokens, clock: FixedClock) -> None:
-        first = await tokens.begin("alice", "web")
+        first = await begun(tokens, "alice", "web")
         assert (await tokens.find(first.token)) == first.family
         second = await tokens.refresh(first.token)
         for token in (first.token, second.token):
@@ -339,7 +340,7 @@ class TestEnding:
     async def test_a_family_revoked_while_it_rotates_stays_revoked(
         self, tokens: RefreshTokens, families: MemoryFamilies
     ) -> None:
-        issued = await tokens.begin("alice", "web")
+        issued = await begun(tokens, "alice", "web")
 
         answers = await asyncio.gather(
             *(tokens.refresh(issued.token) for _ in range(5)),
@@ -360,7 +361,7 @@ class TestEnding:
                 return await super().replace(family)
 
         tokens = RefreshTokens(RevokedMeanwhile(), [SECRET], LIFETIMES, clock=clock)
-        issued = await tokens.begin("alice", "web")
+        issued = await begun(tokens, "alice", "web")
 
         assert await is_refused(tokens, issued.token)
 
@@ -370,7 +371,7 @@ class TestEnding:
                 return False
 
         tokens = RefreshTokens(NeverOurs(), [SECRET], LIFETIMES, clock=clock)
-        issued = await tokens.begin("alice", "web")
+        issued = await begun(tokens, "alice", "web")
 
         with pytest.raises(AbortedError, match="try again"):
             await tokens.refresh(issued.token)
@@ -416,7 +417,7 @@ STEPS = st.lists(
 async def test_any_sequence_of_refreshes_replays_and_waits_does_what_it_should(steps: list[tuple[str, int]]) -> None:
     clock = FixedClock()
     tokens = RefreshTokens(MemoryFamilies(), [SECRET], LIFETIMES, clock=clock)
-    first = await tokens.begin("alice", "web")
+    first = await begun(tokens, "alice", "web")
     model = Model(clock.now, [text(first)], [clock.now])
     for step, amount in steps:
         if step == "wait":

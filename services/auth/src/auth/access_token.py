@@ -26,6 +26,8 @@ class Grant:
     client_id: str
     roles: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
+    session: str = ""
+    """The session it belongs to and ends with; none for a client."""
 
     def __post_init__(self) -> None:
         if not all((self.subject, self.client_id, *self.roles)):
@@ -89,6 +91,8 @@ class AccessTokens:
             "roles": sorted(grant.roles),
             "scope": " ".join(sorted(grant.scopes)),
         }
+        if grant.session:
+            claims["sid"] = grant.session
         token = await self._keys.sign(claims)
         if len(token) > MAX_TOKEN:
             raise ValueError(f"a token of {len(token)} characters is longer than verifiers take: give fewer roles")

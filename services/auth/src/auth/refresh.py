@@ -83,8 +83,8 @@ class RefreshTokens:
         self._clock = clock
         self._log = structlog.get_logger(component="refresh")
 
-    async def begin(self, subject: str, client_id: str, scopes: Iterable[str] = ()) -> RefreshToken:
-        """Begin a family and return its first token."""
+    def draft(self, subject: str, client_id: str, scopes: Iterable[str] = ()) -> RefreshToken:
+        """Return the first token of a new family, which is worth nothing until it is kept."""
         now = self._clock()
         family_id, salt = secrets.token_hex(16), secrets.token_bytes(16)
         token = _derive(self._secrets[0], family_id, salt, 0)
@@ -99,8 +99,15 @@ class RefreshTokens:
             created_at=now,
             rotated_at=now,
         )
-        await self._families.add(family)
         return self._issued(token, family)
+
+    async def keep(self, draft: RefreshToken) -> None:
+        """Begin the family of a draft."""
+        await self._families.add(draft.family)
+
+    async def family(self, family_id: str) -> Family | None:
+        """Return the family with that id, living or not."""
+        return await self._families.find(family_id)
 
     async def refresh(self, token: SecretStr) -> RefreshToken:
         """Use `token` up and return its successor; within the grace of its first use, return the same one again.
@@ -146,6 +153,10 @@ class RefreshTokens:
     async def revoke_all(self, subject: str, ending: Ending, *, keep: str = "") -> int:
         """Revoke all families of the subject but `keep`, and return how many."""
         return await self._families.revoke_all(subject, ending, self._clock(), keep=keep)
+
+    def expires_at(self, family: Family) -> float:
+        """Return when the newest token of the family expires if it is not used, in Unix seconds."""
+        return min(family.rotated_at + self._lifetimes.idle, family.created_at + self._lifetimes.absolute)
 
     async def _prove(self, token: SecretStr) -> tuple[Family, int]:
         """Return the family that is not revoked and that really had this token, and the token's number."""
@@ -201,13 +212,10 @@ class RefreshTokens:
         return first_use is not None and now - first_use < self._lifetimes.grace
 
     def _is_over(self, family: Family, now: float) -> bool:
-        return now >= self._expires_at(family)
-
-    def _expires_at(self, family: Family) -> float:
-        return min(family.rotated_at + self._lifetimes.idle, family.created_at + self._lifetimes.absolute)
+        return now >= self.expires_at(family)
 
     def _issued(self, token: SecretStr, family: Family) -> RefreshToken:
-        return RefreshToken(token, family, self._expires_at(family))
+        return RefreshToken(token, family, self.expires_at(family))
 
     def _refused(self, reason: str, family: Family | None = None, generation: int | None = None) -> RefreshRefusedError:
         if family is not None:

@@ -51,8 +51,8 @@ class Users(Protocol):
         ...
 
     async def set_roles(self, user_id: str, roles: frozenset[str], etag: str, event: SecurityEvent) -> User:
-        """Give the user exactly these roles, and return it; one that has them already is returned unchanged, and nothing
-        is told.
+        """Give the user exactly these roles, and return it; one that has them already is returned unchanged, and
+        nothing is told.
 
         Raises:
             NotFoundError: there is no such user.
@@ -61,7 +61,7 @@ class Users(Protocol):
         """
         ...
 
-    async def set_disabled(self, user_id: str, disabled: bool, etag: str, event: SecurityEvent) -> User:  # noqa: FBT001
+    async def set_disabled(self, user_id: str, disabled: bool, etag: str, event: SecurityEvent) -> User:
         """Say whether the user may log in, and return it; raises and leaves alone as `set_roles` does."""
         ...
 

@@ -1,0 +1,35 @@
+"""Makes security events, with the time and the call they belong to."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypedDict, Unpack
+
+from auth.audit import Audit, Kind, SecurityEvent
+
+
+class Facts(TypedDict, total=False):
+    """What may be known of an event; see `SecurityEvent`."""
+
+    subject: str
+    actor: str
+    client_id: str
+    session_id: str
+    token_id: str
+    reason: str
+    address: str
+
+
+class Recorder:
+    """Says when events happen; `clock` gives the time with its zone."""
+
+    def __init__(self, audit: Audit, clock: Callable[[], datetime]) -> None:
+        self._audit = audit
+        self._clock = clock
+
+    def event(self, kind: Kind, **facts: Unpack[Facts]) -> SecurityEvent:
+        """Return the event, to be kept with the change it tells of."""
+        return SecurityEvent(kind=kind, at=self._clock(), **facts)
+
+    async def record(self, kind: Kind, **facts: Unpack[Facts]) -> None:
+        """Keep an event that belongs to no other change; raise ExternalServiceError while the database is away."""
+        await self._audit.record(self.event(kind, **facts))

@@ -1,0 +1,115 @@
+"""Sessions of users: begun with a password, carried on with refresh tokens, ended by anybody who may."""
+
+from collections.abc import Collection
+from typing import Final
+
+from pydantic import SecretStr
+
+from auth.access_token import AccessToken, AccessTokens, Grant
+from auth.audit import Kind
+from auth.caller import Caller
+from auth.credentials import Credentials
+from auth.family import Family
+from auth.issued import Session
+from auth.recorder import Recorder
+from auth.refresh import RefreshRefusedError, RefreshTokens
+from auth.repository import Users
+from auth.scopes import granted
+from auth.user import User
+from grpc_common.errors import NotFoundError
+
+FIRST_PARTY: Final = "meshwork"
+"""The client of who logs in with the service's own API, by whatever program."""
+
+
+class Sessions:
+    """Logs users in, gives them new tokens, and logs them out. `scopes` are those a user may have."""
+
+    def __init__(
+        self,
+        users: Users,
+        credentials: Credentials,
+        access: AccessTokens,
+        refresh: RefreshTokens,
+        recorder: Recorder,
+        *,
+        scopes: frozenset[str] = frozenset(),
+    ) -> None:
+        self._users = users
+        self._credentials = credentials
+        self._access = access
+        self._refresh = refresh
+        self._recorder = recorder
+        self._scopes = scopes
+
+    async def log_in(
+        self,
+        username: str,
+        password: SecretStr,
+        scopes: Collection[str],
+        caller: Caller,
+        client_id: str = FIRST_PARTY,
+    ) -> Session:
+        """Begin a session for the user with that password.
+
+        Raises:
+            LoginRefusedError: they are not those of a user who may log in now.
+            ScopeRefusedError: a scope is asked for that no user may have.
+            RateLimitError: too many tries, or too many at once.
+            ExternalServiceError: the database cannot be reached, or tokens cannot be signed just now.
+        """
+        user = await self._credentials.prove(username, password, caller)
+        draft = self._refresh.draft(user.id, client_id, granted(scopes, self._scopes))
+        access = await self._sign(user, draft.family)  # first: no session is left of a login that has no token
+        await self._refresh.keep(draft)
+        await self._recorder.record(
+            Kind.LOGGED_IN,
+            subject=user.id,
+            client_id=client_id,
+            session_id=draft.family.id,
+            address=caller.address,
+        )
+        return Session(access, frozenset(draft.family.scopes), draft)
+
+    async def refresh(self, token: SecretStr, client_id: str = FIRST_PARTY) -> Session:
+        """Use `token` up and return the next of both tokens, with the user's roles as they are now.
+
+        Raises:
+            RefreshRefusedError: it is no token of a living session of that client.
+            RateLimitError: the session has had too many tokens in one grace.
+            AbortedError: other calls kept changing the session.
+            ExternalServiceError: as `log_in` does; the token is not used up then.
+        """
+        family = await self._refresh.find(token)
+        if family is None:
+            await self._refresh.refresh(token)  # says why it is refused, and ends the family of a stolen one
+            raise RefreshRefusedError
+        if family.client_id != client_id:
+            raise RefreshRefusedError
+        user = await self._users.get(family.subject)
+        if user is None or user.disabled:
+            await self._refresh.revoke(family.id, "disabled")
+            raise RefreshRefusedError
+        # Signed before the token is used up: who could not be answered for longer than the grace keeps the session.
+        access = await self._sign(user, family)
+        return Session(access, frozenset(family.scopes), await self._refresh.refresh(token))
+
+    async def log_out(self, token: SecretStr) -> None:
+        """End the session of a refresh token, and its access tokens within seconds; what is no token has no session."""
+        await self._refresh.log_out(token)
+
+    async def revoke(self, family_id: str, *, owner: str | None = None) -> None:
+        """End a session by its id, where `owner` is None for an administrator; one that has ended already stays so.
+
+        Raises:
+            NotFoundError: there is no such session, or it is not the owner's.
+        """
+        family = await self._refresh.family(family_id)
+        if family is None or owner not in (None, family.subject):
+            raise NotFoundError("there is no such session, or none that you may end")
+        await self._refresh.revoke(family_id, "administrator" if owner is None else "logged_out")
+
+    async def _sign(self, user: User, family: Family) -> AccessToken:
+        return await self._access.issue(
+            Grant(user.id, family.client_id, user.roles, frozenset(family.scopes), session=family.id)
+        )
