@@ -195,14 +195,14 @@ class TestLifetimes:
         assert await is_refused(tokens, issued.token)
 
     async def test_a_family_expires_however_often_it_is_used(self, tokens: RefreshTokens, clock: FixedClock) -> None:
-        begun = clock.now
+        start = clock.now
         issued = await begun(tokens, "alice", "web")
-        while clock.now + 90 < begun + ABSOLUTE:
+        while clock.now + 90 < start + ABSOLUTE:
             clock.advance(90)
             issued = await tokens.refresh(issued.token)
-        assert issued.expires_at == begun + ABSOLUTE
+        assert issued.expires_at == start + ABSOLUTE
 
-        clock.now = begun + ABSOLUTE
+        clock.now = start + ABSOLUTE
         assert await is_refused(tokens, issued.token)
 
     @pytest.mark.parametrize("wrong", [(100, 200, 10), (100, 100, 100), (100, 50, -1)])
