@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from auth.file_signer import FileSigner, _link
+from auth.file_signer import FileSigner
 from auth.signer import SignerError
 from grpc_common.fixed_clock import FixedClock
 
@@ -99,15 +99,6 @@ async def test_a_file_of_something_else_is_refused_without_quoting_it(path: Path
     assert "shibboleth" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert content_of(path) == content
-
-
-async def test_a_file_that_another_process_has_made_meanwhile_stays(path: Path) -> None:
-    async with FileSigner(path, "dev") as first:
-        made = content_of(path)
-        late = FileSigner(path, "dev")
-        late._write({1: (0.0, first._keys[1][1])}, _link)
-
-        assert content_of(path) == made
 
 
 async def test_the_last_version_cannot_be_retired(path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grpc_common.health.check import DependencyCheck
+from grpc_common.token_verifier import TokenVerifier
 
 type Register = Callable[[Any], None]
 """Adds a service's servicers to anything that takes them as `grpc.aio.Server` does."""
@@ -22,3 +23,5 @@ class Application:
     """Has streams that go on for ever, such as watches, end by themselves; called when the server takes no new calls.
     Those that do not end are cut off when the time to drain is over, and all calls wait for that.
     """
+    verifier: TokenVerifier | None = None
+    """Judges callers' tokens, in a service that issues them itself; without one the issuer of the settings is trusted."""

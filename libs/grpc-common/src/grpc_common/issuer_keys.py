@@ -6,13 +6,12 @@ from pathlib import Path
 
 from grpc_common.jwks import JWKSFile, KeySource
 from grpc_common.jwks_client import JWKSClient
-from grpc_common.revocations import Revocations
 from grpc_common.settings import AuthSettings, SettingsError
 from grpc_common.token_verifier import Issuer, TokenVerifier
 
 
 @asynccontextmanager
-async def open_verifier(settings: AuthSettings, revocations: Revocations) -> AsyncIterator[TokenVerifier | None]:
+async def open_verifier(settings: AuthSettings) -> AsyncIterator[TokenVerifier | None]:
     """Yield the verifier of the issuer's tokens; None where the settings name no issuer."""
     if not settings.jwks:
         yield None
@@ -27,4 +26,4 @@ async def open_verifier(settings: AuthSettings, revocations: Revocations) -> Asy
         else:
             keys = JWKSFile(Path(settings.jwks))
         issuer = Issuer(settings.issuer, settings.audience, keys, frozenset(settings.algorithms))
-        yield TokenVerifier([issuer], revocations=revocations)
+        yield TokenVerifier([issuer])

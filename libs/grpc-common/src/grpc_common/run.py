@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Final, NoReturn
 
 import structlog
@@ -25,6 +25,7 @@ from grpc_common.metrics_endpoint import metrics_endpoint
 from grpc_common.revocations import Revocations
 from grpc_common.server import GRPCServer
 from grpc_common.settings import ServiceSettings, SettingsError, load_settings
+from grpc_common.token_verifier import TokenVerifier
 from grpc_common.traces import Tracing, configure_tracing
 
 type Build[S] = Callable[[S], AbstractAsyncContextManager[Application]]
@@ -86,8 +87,8 @@ class _Process[S: ServiceSettings]:
             self._serving = True
             await self._stop.wait()
             return
-        revocations = Revocations()
-        async with open_verifier(self._settings.auth, revocations) as verifier:
+        async with self._verifier(application) as verifier:
+            revocations = Revocations() if verifier is None else verifier.revocations
             if verifier is None:
                 self._log.warning("no issuer of tokens is set: whoever reaches this address may call")
             chain = default_interceptors(
@@ -102,6 +103,11 @@ class _Process[S: ServiceSettings]:
             application.register(server)
             server.on_drain(application.end_streams)
             await self._serve_until_stop(server, metrics_port)
+
+    def _verifier(self, application: Application) -> AbstractAsyncContextManager[TokenVerifier | None]:
+        if application.verifier is not None:
+            return nullcontext(application.verifier)
+        return open_verifier(self._settings.auth)
 
     async def _serve_until_stop(self, server: GRPCServer, metrics_port: int | None) -> None:
         settings = self._settings.grpc

@@ -197,7 +197,7 @@ class ServiceSettings(BaseSettings):
     @model_validator(mode="after")
     def _tokens_are_asked_for(self) -> Self:
         alone = self.grpc.unix_socket is None and not is_exposed(self.grpc.host)
-        if self.grpc.enabled and not self.auth.jwks and not alone:
+        if self.grpc.enabled and not self.auth.issuer and not alone:
             raise ValueError("anybody could call: set AUTH__JWKS to the keys of an issuer, or listen on loopback")
         return self
 

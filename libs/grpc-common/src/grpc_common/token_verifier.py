@@ -64,6 +64,11 @@ class TokenVerifier:
         self._clock = clock
         self._verified: OrderedDict[str, tuple[Principal, VerifyingKey]] = OrderedDict()
 
+    @property
+    def revocations(self) -> Revocations:
+        """What is known of tokens taken back."""
+        return self._revocations
+
     def cached(self, token: str) -> Principal | None:
         """Return the principal of a token that was verified before and still counts."""
         known = self._verified.get(token)

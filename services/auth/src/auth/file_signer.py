@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import secrets
-import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from auth.private_file import make_private, read_private, replace_private
 from auth.signer import Algorithm, PublicKey, SignerError, to_jwk
 
 _NEW_KEY: Final[Mapping[Algorithm, Callable[[], Any]]] = {
@@ -102,62 +100,44 @@ class FileSigner:
     async def _replace(self, keys: dict[int, tuple[float, Any]]) -> None:
         if not keys:
             raise SignerError(f"the key {self._name} must keep a version to sign with")
-        await asyncio.to_thread(self._write, keys, Path.rename)
+        await asyncio.to_thread(replace_private, self._path, self._text(keys))
         self._keys = keys
 
     def _open(self) -> None:
         if not self._path.exists():
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._write({1: (self._clock(), _NEW_KEY[self._algorithm]())}, _link)
+            make_private(self._path, self._text({1: (self._clock(), _NEW_KEY[self._algorithm]())}))
         self._keys = self._read()
 
     def _read(self) -> dict[int, tuple[float, Any]]:
-        with self._path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
-                raise SignerError(f"others may read {self._path}: make new keys, and `chmod 600` the file")
-            try:
-                content = json.load(file)
-                algorithm = content["algorithm"]
-                found = {
-                    int(entry["version"]): (
-                        float(entry["made_at"]),
-                        load_pem_private_key(entry["private_key"].encode(), password=None),
-                    )
-                    for entry in content["versions"]
-                }
-            except (ValueError, TypeError, KeyError, AttributeError):
-                # Its text may quote the file.
-                raise SignerError(
-                    f"{self._path} is no file of signing keys: put it away, and another is made"
-                ) from None
+        try:
+            text = read_private(self._path)
+        except PermissionError as error:
+            raise SignerError(f"{error}: make new keys, and `chmod 600` the file") from None
+        except UnicodeDecodeError:
+            text = ""
+        try:
+            content = json.loads(text)
+            algorithm = content["algorithm"]
+            found = {
+                int(entry["version"]): (
+                    float(entry["made_at"]),
+                    load_pem_private_key(entry["private_key"].encode(), password=None),
+                )
+                for entry in content["versions"]
+            }
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # Its text may quote the file.
+            raise SignerError(f"{self._path} is no file of signing keys: put it away, and another is made") from None
         if algorithm != self._algorithm or not found:
             raise SignerError(
                 f"{self._path} holds keys for {algorithm!r:.20}, not {self._algorithm}: name another file"
             )
         return found
 
-    def _write(self, keys: Mapping[int, tuple[float, Any]], put: Callable[[Path, Path], object]) -> None:
-        """Write a new file beside the old one and `put` it in its place whole."""
+    def _text(self, keys: Mapping[int, tuple[float, Any]]) -> str:
         pkcs8 = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         versions = [
             {"version": version, "made_at": made_at, "private_key": key.private_bytes(*pkcs8).decode()}
             for version, (made_at, key) in keys.items()
         ]
-        unfinished = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}")
-        try:
-            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                json.dump({"algorithm": self._algorithm, "versions": versions}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            put(unfinished, self._path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-
-def _link(made: Path, path: Path) -> None:
-    """Unlike a rename, it does not replace what another process has put there meanwhile."""
-    try:
-        path.hardlink_to(made)
-    except FileExistsError:
-        return
+        return json.dumps({"algorithm": self._algorithm, "versions": versions})
