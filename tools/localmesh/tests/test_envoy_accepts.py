@@ -19,10 +19,10 @@ def _accepts(config, path):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - Envoy
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_a_sidecar(described, make_workloads, tmp_path, replicas):
-    everyone = make_workloads(items=replicas)
-    workload = everyone[-1]
+@pytest.mark.parametrize("name", ["items", "items-2", "auth"])
+def test_a_sidecar(described, make_workloads, tmp_path, name):
+    everyone = make_workloads(items=2)
+    (workload,) = [each for each in everyone if each.name == name]
     install_self_signed(workload.identity)
     tls.write_secrets(workload.identity)
     outcome = _accepts(sidecar(described, workload, everyone, 4317), tmp_path / "sidecar.json")

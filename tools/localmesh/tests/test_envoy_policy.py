@@ -9,6 +9,7 @@ from localmesh.certificates import Identity
 from localmesh.envoy import rbac, routes, tls, tokens
 from localmesh.envoy.ingress import Gate, ingress
 from localmesh.envoy.sidecar import sidecar
+from localmesh.intent.http_route import SECONDS, HttpRoute
 from localmesh.intent.route import Hop, Repeat
 
 GET = "/meshwork.items.v1.ItemService/GetItem"
@@ -22,8 +23,8 @@ def policy(make_workloads):
     return by_path.__getitem__
 
 
-def _rules(described, *policies):
-    return rbac.access(described, policies)["typed_config"]["rules"]["policies"]
+def _rules(described, *policies, pages=()):
+    return rbac.access(described, policies, pages)["typed_config"]["rules"]["policies"]
 
 
 def _principals(rule):
@@ -72,7 +73,7 @@ def test_a_stream_has_no_timeout_of_the_mesh(policy, path):
 
 
 def test_the_ingress_waits_longer_than_the_sidecar(described, make_workloads, gate):
-    (workload,) = make_workloads()
+    workload, _ = make_workloads()
     outer = _hosts(ingress(described, gate, [workload]))[0]["routes"]
     inner = _hosts(sidecar(described, workload, [workload], 4317))[0]["routes"]
     waits = [
@@ -107,19 +108,21 @@ def test_a_code_envoy_cannot_repeat_is_refused(policy):
 
 def test_a_token_is_asked_for_but_where_the_policy_is_anonymous(described, policy, tmp_path):
     anonymous = replace(policy(GET), anonymous=True)
-    fields = tokens.verification(described.tokens, tmp_path / "jwks.json", [anonymous, policy(LIST)])["typed_config"]
+    pages = [HttpRoute(prefix="/oauth2/", callers=("ingress",))]
+    filter_ = tokens.verification(described.tokens, tokens.keys_in(tmp_path), [anonymous, policy(LIST)], pages)
+    fields = filter_["typed_config"]
     open_to_all = [rule["match"] for rule in fields["rules"] if "requires" not in rule]
-    assert open_to_all == [{"prefix": "/grpc.health.v1.Health/"}, {"path": GET}]
+    assert open_to_all == [{"prefix": "/grpc.health.v1.Health/"}, {"path": GET}, {"prefix": "/oauth2/"}]
     assert fields["rules"][-1] == {"match": {"prefix": "/"}, "requires": {"provider_name": "issuer"}}
 
 
 def test_each_service_has_an_authority_for_its_health(described, make_workloads, gate):
     hosts = _hosts(ingress(described, gate, make_workloads()))
-    assert [host["domains"] for host in hosts] == [["items.localhost"], ["*"]]
+    assert [host["domains"] for host in hosts] == [["items.localhost"], ["auth.localhost"], ["*"]]
 
 
 def test_replicas_share_a_cluster_and_their_service_id(described, make_workloads, gate):
-    replicas = make_workloads(items=2)
+    replicas = make_workloads(items=2)[:2]
     assert [each.name for each in replicas] == ["items", "items-2"]
     _, cluster = ingress(described, gate, replicas)["static_resources"]["clusters"]
     assert len(cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]) == 2
@@ -146,7 +149,92 @@ def gate(tmp_path):
     )
 
 
-def _hosts(bootstrap):
-    (listener,) = bootstrap["static_resources"]["listeners"]
-    (connection_manager,) = listener["filter_chains"][0]["filters"]
-    return connection_manager["typed_config"]["route_config"]["virtual_hosts"]
+def _manager(bootstrap, listener=0):
+    (connection_manager,) = bootstrap["static_resources"]["listeners"][listener]["filter_chains"][0]["filters"]
+    return connection_manager["typed_config"]
+
+
+def _hosts(bootstrap, listener=0):
+    return _manager(bootstrap, listener)["route_config"]["virtual_hosts"]
+
+
+def _pages(routes):
+    return {
+        route["match"]["prefix"]: route["route"]
+        for route in routes
+        if "prefix" in route["match"] and "grpc" not in route["match"]
+    }
+
+
+EVERYBODY = {"prefix": "spiffe://meshwork.local/"}
+
+
+def test_a_page_is_open_to_whom_the_topology_names(described, make_workloads):
+    rules = _rules(described, pages=make_workloads()[1].http)
+
+    def who(prefix):
+        return [each["authenticated"]["principal_name"] for each in rules[prefix]["principals"]]
+
+    assert who("/.well-known/") == [EVERYBODY]
+    assert who("/oauth2/") == [{"exact": described.spiffe_id("ingress")}]
+    assert who("/internal/") == [{"exact": described.spiffe_id("items")}]
+    assert rules["/oauth2/"]["permissions"] == [{"url_path": {"path": {"prefix": "/oauth2/"}}}]
+    assert EVERYBODY in who("/grpc.health.v1.Health/Check")  # asked by a sidecar before it sends anything
+
+
+def test_pages_go_to_the_socket_for_http(described, make_workloads):
+    auth = make_workloads()[1]
+    made = sidecar(described, auth, make_workloads(), 4317)
+    routes = _pages(_hosts(made)[0]["routes"])
+    assert {route["cluster"] for route in routes.values()} == {"service-http"}
+    (cluster,) = [each for each in made["static_resources"]["clusters"] if each["name"] == "service-http"]
+    (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["endpoint"]["address"]["pipe"]["path"] == str(auth.http_socket)
+    (options,) = cluster["typed_extension_protocol_options"].values()
+    assert list(options["explicit_http_config"]) == ["http_protocol_options"]
+
+
+@pytest.mark.parametrize(("sidecars", "cluster"), [(True, "auth"), (False, "auth-http")])
+def test_the_ingress_offers_the_pages_it_may_ask_for_and_wants_no_token(
+    described, make_workloads, gate, sidecars, cluster
+):
+    made = ingress(described, replace(gate, sidecars=sidecars), make_workloads())
+    for host in _hosts(made):
+        routes = _pages(host["routes"])
+        assert set(routes) == {"/.well-known/", "/oauth2/", "/"}
+        assert {routes[page]["cluster"] for page in ("/.well-known/", "/oauth2/")} == {cluster}
+    assert cluster in {each["name"] for each in made["static_resources"]["clusters"]}
+    (filter_,) = [each for each in _manager(made)["http_filters"] if "jwt_authn" in each["name"]]
+    free = [rule["match"] for rule in filter_["typed_config"]["rules"] if "requires" not in rule]
+    assert [each for each in free if each.get("prefix") in {"/.well-known/", "/oauth2/", "/internal/"}] == [
+        {"prefix": "/.well-known/"},
+        {"prefix": "/oauth2/"},
+    ]
+    (provider,) = filter_["typed_config"]["providers"].values()
+    assert provider["remote_jwks"]["http_uri"]["cluster"] == cluster
+    assert provider["remote_jwks"]["http_uri"]["uri"] == "http://auth/.well-known/jwks.json"
+
+
+def test_everybody_but_the_issuer_reaches_its_pages_through_the_own_sidecar(described, make_workloads):
+    items, auth = everyone = make_workloads()
+    assert len(sidecar(described, auth, everyone, 4317)["static_resources"]["listeners"]) == 1
+    made = sidecar(described, items, everyone, 4317)
+    hosts = {host["name"]: host for host in _hosts(made, listener=1)}
+    assert hosts["auth"]["domains"] == ["auth", "auth.localhost"]
+    assert _pages(hosts["auth"]["routes"])["/.well-known/"]["cluster"] == "auth"
+    assert _manager(made, listener=1)["codec_type"] == "AUTO"
+    (cluster,) = [each for each in made["static_resources"]["clusters"] if each["name"] == "auth"]
+    context = cluster["transport_socket"]["typed_config"]["common_tls_context"]["combined_validation_context"]
+    (name,) = context["default_validation_context"]["match_typed_subject_alt_names"]
+    assert name == {"san_type": "URI", "matcher": {"exact": described.spiffe_id("auth")}}
+
+
+def test_an_inner_proxy_waits_less_long_for_a_page_than_an_outer_one(described, make_workloads, gate):
+    everyone = make_workloads()
+    configs = [
+        _hosts(sidecar(described, everyone[1], everyone, 4317)),
+        _hosts(sidecar(described, everyone[0], everyone, 4317), listener=1),
+        _hosts(ingress(described, gate, everyone)),
+    ]
+    waits = [float(_pages(hosts[0]["routes"])["/.well-known/"]["timeout"][:-1]) for hosts in configs]
+    assert SECONDS < waits[0] < waits[1] < waits[2]

@@ -56,6 +56,16 @@ def test_the_topology_of_the_tree_is_good():
         ("[services.items]", "[services.Items]", "'Items' is no name"),
         ('account = "stock"', 'account = "stock"\nmigrate = "items.migrate"', "has a migrate module and no database"),
         ("trust_domain =", "trust_domain", "is not TOML"),
+        (
+            'audience = "shop"',
+            'audience = "shop"\nservice = "itms"',
+            "'itms', which is no service; did you mean items?",
+        ),
+        ('audience = "shop"', 'audience = "shop"\nservice = "items"', "items.http must open /.well-known/jwks.json to"),
+        ('account = "stock"', 'account = "stock"\nhttp = {"v1" = ["*"]}', "'v1' is no prefix of a path"),
+        ('account = "stock"', 'account = "stock"\nhttp = {"/" = ["*"]}', "'/' is no prefix of a path"),
+        ('account = "stock"', 'account = "stock"\nhttp = {"/a/" = ["stok"]}', "no account; did you mean stock?"),
+        ('account = "stock"', 'account = "stock"\nsecrets = ["KEY"]', "has secrets, kept as long as its database, and"),
     ],
 )
 def test_a_fault_is_named(written, old, new, sentence):

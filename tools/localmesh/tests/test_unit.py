@@ -89,6 +89,35 @@ async def test_one_that_never_answers_is_given_up(tmp_path, monkeypatch):
     assert mute.pid == 0
 
 
+async def test_it_is_prepared_at_every_start_and_waits_while_that_fails(server, tmp_path):
+    prepared, refused = [], []
+
+    async def prepare() -> None:
+        if refused and len(refused) < 4:
+            refused.append("again")
+            raise MeshError("who prepares it is away")
+        prepared.append(server.pid)
+
+    server._prepare = prepare
+    await server.start()
+    server.watch()
+    refused.append("from now on")
+    os.kill(server.pid, signal.SIGKILL)
+    await _until(lambda: server.ready and server.restarts == 1)
+    assert len(refused) == 4
+    assert prepared == [0, 0]
+
+
+async def test_a_start_that_cannot_be_prepared_says_why(server):
+    async def prepare() -> None:
+        raise MeshError("who prepares it is away")
+
+    server._prepare = prepare
+    with pytest.raises(MeshError, match="who prepares it is away"):
+        await server.start()
+    assert server.pid == 0
+
+
 async def test_changes_are_told(server):
     seen = []
     server.on_change = lambda: seen.append((server.pid != 0, server.ready))

@@ -24,6 +24,26 @@ async def test_each_user_has_keys_of_its_own(tmp_path):
                 await forbidden()
 
 
+async def test_a_key_can_be_read_by_many_and_written_by_one(tmp_path):
+    shared = "meshwork:revocations"
+    valkey = Valkey(tmp_path / "v", users=["items", "auth"], readers={shared: ["items"]}, writers={shared: ["auth"]})
+    async with valkey, Redis.from_url(valkey.url("items")) as items, Redis.from_url(valkey.url("auth")) as auth:
+        entry = await auth.xadd(shared, {"id": "1"})
+        assert await items.xrange(shared) == [(entry, {b"id": b"1"})]
+        assert await items.xread({shared: "0"}, block=10)
+        for forbidden in (
+            lambda: items.xadd(shared, {"id": "2"}),
+            lambda: items.xtrim(shared, maxlen=0),
+            lambda: items.delete(shared),
+            lambda: items.rename(shared, "items:mine"),
+            lambda: items.eval("return redis.call('DEL', KEYS[1])", 1, shared),
+            lambda: items.xread({"meshwork:other": "0"}),
+        ):
+            with pytest.raises(NoPermissionError):
+                await forbidden()
+        assert await auth.xtrim(shared, minid="9999999999999", approximate=False) == 1
+
+
 @pytest.mark.parametrize("user", ["items", "default", SUPERUSER])
 async def test_without_the_password_nobody_gets_in(tmp_path, user):
     async with Valkey(tmp_path / "valkey", users=["items"]) as valkey:

@@ -1,6 +1,7 @@
 """Files written so that a reader sees the old or the new content, and secrets so that nobody else reads them."""
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -17,6 +18,14 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o644) -> 
 def write_secret(path: Path, content: str | bytes) -> None:
     """Writes a file only its owner may read."""
     write_atomically(path, content, mode=0o600)
+
+
+def keep_secret(path: Path) -> str:
+    """The secret in a file: 32 random bytes in hexadecimal digits, made the first time."""
+    if not path.is_file():
+        private_folder(path.parent)
+        write_secret(path, secrets.token_hex(32))
+    return path.read_text()
 
 
 def private_folder(path: Path) -> Path:

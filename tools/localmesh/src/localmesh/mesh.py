@@ -10,7 +10,7 @@ from localmesh import ports, service
 from localmesh.control import Control
 from localmesh.deaths import write_deaths
 from localmesh.failure import MeshError
-from localmesh.files import write_atomically
+from localmesh.files import keep_secret, write_atomically
 from localmesh.issuer import Issuer
 from localmesh.ledger import Ledger
 from localmesh.lifetime import Lifetime
@@ -26,6 +26,7 @@ from localmesh.state import StateFolder
 from localmesh.status import Status
 from localmesh.topology import Topology
 from localmesh.unit import Unit
+from localmesh.workload import Workload
 
 STEP_WITHIN = 60.0
 
@@ -107,7 +108,8 @@ class Mesh(Lifetime):
         await self._step("ingress", processes.ingress.start())
         for unit in processes.units:
             unit.watch()
-        self._chores = [_chore(self._certificates.keep_fresh()), _chore(keep_short(self.state.logs))]
+        chores = (self._certificates.keep_fresh(), processes.signing.keep_fresh(), keep_short(self.state.logs))
+        self._chores = [_chore(each) for each in chores]
         await self._control.start()
         self._complete = True
         self._write_status()
@@ -120,12 +122,19 @@ class Mesh(Lifetime):
         for workload in self._processes.firsts:
             if workload.service.database:
                 url = await postgres.create_database(workload.service_name.replace("-", "_"))
-                service.write_setting(workload, self.state.secrets / workload.service_name, "DATABASE_URL", url)
+                self._write_setting(workload, "DATABASE_URL", url)
+            for name in workload.service.secrets:
+                kept = self.state.kept_secrets / workload.service_name / name.lower()
+                self._write_setting(workload, name, keep_secret(kept))
 
     async def _start_openbao(self) -> None:
         self._processes.openbao.prepare()
         await self._step("openbao", self._processes.openbao.unit.start())
         await self._step("certificates", self._certificates.renew())
+        role_ids = await self._processes.signing.set_up()
+        for workload in self._processes.firsts:
+            if role_id := role_ids.get(workload.service_name):
+                self._write_setting(workload, "VAULT_ROLE_ID", role_id)
 
     async def _start_valkey(self) -> None:
         valkey = self._processes.valkey
@@ -136,7 +145,10 @@ class Mesh(Lifetime):
         for workload in self._processes.firsts:
             if workload.service.cache:
                 url = valkey.url(workload.service_name)
-                service.write_setting(workload, self.state.secrets / workload.service_name, "CACHE_URL", url)
+                self._write_setting(workload, "CACHE_URL", url)
+
+    def _write_setting(self, workload: Workload, setting: str, value: str) -> None:
+        service.write_setting(workload, self.state.secrets / workload.service_name, setting, value)
 
     async def _migrate(self) -> None:
         for workload in self._processes.firsts:

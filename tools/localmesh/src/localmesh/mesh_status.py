@@ -36,7 +36,7 @@ def _service(processes: Processes, workload: Workload) -> ServiceStatus:
         ready=unit.ready and (side is None or side.ready),
         pid=unit.pid,
         grpc=f"unix:{workload.socket}",
-        http=None,
+        http=f"https://localhost:{processes.gate.port}" if workload.http else None,
         metrics=f"http://{ports.LOOPBACK}:{workload.metrics_port}/metrics",
         sidecar=sidecar,
         restarts=unit.restarts,

@@ -15,7 +15,7 @@ class Options:
     """The ingress port; `None` for the topology's."""
     replicas: Mapping[str, int] = field(default_factory=dict)
     only: tuple[str, ...] = ()
-    """The services to run; empty for all."""
+    """The services to run beside the issuer of the tokens, without which nobody could call them; empty for all."""
     sidecars: bool = True
     keep: bool = True
     """Whether the data is to be there the next time."""
@@ -25,6 +25,5 @@ class Options:
         for name in (*self.replicas, *self.only):
             if name not in topology.services:
                 raise UsageError(f"there is no service {name}{near(name, topology.services)}")
-        return {
-            name: self.replicas.get(name, 1) if not self.only or name in self.only else 0 for name in topology.services
-        }
+        chosen = {*self.only, topology.issuer} if self.only else topology.services
+        return {name: self.replicas.get(name, 1) if name in chosen else 0 for name in topology.services}

@@ -18,10 +18,14 @@ from localmesh.parts.postgres import Postgres
 from localmesh.parts.valkey import Valkey
 from localmesh.process import Command
 from localmesh.renewal import Certificates
+from localmesh.signing import SigningRoles
 from localmesh.state import StateFolder
-from localmesh.topology import Topology
-from localmesh.unit import Unit
-from localmesh.workload import Workload, callees, workloads
+from localmesh.topology import JWKS_PATH, Topology
+from localmesh.unit import Prepare, Probe, Unit
+from localmesh.workload import Workload, callees, reached, workloads
+
+REVOCATIONS = "meshwork:revocations"
+"""The stream of what is revoked: the issuer writes it, everybody reads it."""
 
 
 class Processes:
@@ -50,8 +54,17 @@ class Processes:
         if any(each.service.database for each in self.workloads):
             self.postgres = Postgres(state.postgres, keep=options.keep, log=state.log("postgres"), ledger=ledger)
         self.valkey: Valkey | None = None
-        if cached := [each.service_name for each in self.firsts if each.service.cache]:
-            self.valkey = Valkey(state.valkey, users=cached, log=state.log("valkey"), ledger=ledger)
+        users = [each.service_name for each in self.firsts if each.service.cache or topology.issuer]
+        if users:
+            issuer = () if topology.issuer is None else (topology.issuer,)
+            self.valkey = Valkey(
+                state.valkey,
+                users=users,
+                readers={REVOCATIONS: users},
+                writers={REVOCATIONS: issuer},
+                log=state.log("valkey"),
+                ledger=ledger,
+            )
         self.openbao = OpenBao(state.openbao, state.log("openbao"), ledger)
         self.certificates = Certificates(
             self.openbao,
@@ -61,6 +74,7 @@ class Processes:
             client=self.gate.client,
             ca=state.ca,
         )
+        self.signing = SigningRoles(self.openbao, self.workloads, state.secrets / "wrapped")
         self.services = {each.name: self._service_unit(each) for each in self.workloads}
         self.sidecars = {each.name: self._sidecar_unit(each) for each in self.workloads if options.sidecars}
         self.ingress = self._unit("ingress", partial(self._envoy, "ingress"), self._probe_ingress)
@@ -90,7 +104,7 @@ class Processes:
         """The Envoys that send calls to a workload."""
         yield Admin(self.gate.admin_port)
         for each in self.workloads:
-            if workload.service_name in each.service.calls:
+            if workload.service_name in reached(self._topology, each, self.workloads):
                 yield Admin(each.admin_port)
 
     def migrate(self, workload: Workload, module: str) -> Command:
@@ -108,16 +122,17 @@ class Processes:
 
     def _service_unit(self, workload: Workload) -> Unit:
         command = partial(service.serve, workload, self._given(workload))
-        return self._unit(
-            workload.name, command, partial(probes.service_serves, workload.socket, workload.service.grpc[0])
-        )
+        probe = partial(probes.service_serves, workload.socket, workload.service.grpc[0])
+        prepare = partial(self.signing.hand_over, workload) if workload.service.transit else None
+        return self._unit(workload.name, command, probe, prepare)
 
     def _given(self, workload: Workload) -> service.Given:
         sidecars = self.gate.sidecars
         called = callees(workload, self.workloads)
         return service.Given(
             secrets=self._state.secrets / workload.service_name,
-            jwks=self.issuer.jwks,
+            keys=self._keys(workload),
+            signing=service.Signing(self.openbao.address, self.signing.file(workload)),
             tokens=self._topology.tokens,
             traces_port=self._traces_port,
             targets={
@@ -125,12 +140,21 @@ class Processes:
             },
         )
 
+    def _keys(self, workload: Workload) -> service.Keys | None:
+        name = self._topology.issuer
+        if name is None:
+            return service.Keys(str(self.issuer.jwks))
+        if name == workload.service_name:
+            return None
+        first = next(each for each in self.firsts if each.service_name == name)
+        return service.Keys(f"http://{name}{JWKS_PATH}", workload.outbound if self.gate.sidecars else first.http_socket)
+
     def _sidecar_unit(self, workload: Workload) -> Unit:
         name = f"{workload.name}-sidecar"
         return self._unit(name, partial(self._envoy, name), partial(probes.envoy_is_live, workload.admin_port))
 
-    def _unit(self, name: str, command: partial[Command], probe: object) -> Unit:
-        return Unit(name, command, probe, self._state.log(name), self._ledger)  # type: ignore[arg-type]
+    def _unit(self, name: str, command: partial[Command], probe: Probe, prepare: Prepare | None = None) -> Unit:
+        return Unit(name, command, probe, self._state.log(name), self._ledger, prepare)
 
     async def _probe_ingress(self) -> None:
         await probes.envoy_is_live(self.gate.admin_port)

@@ -20,12 +20,31 @@ SPANS = {"OTEL_BSP_SCHEDULE_DELAY": "500"}  # milliseconds: who looks at a trace
 STOP_WITHIN = LAME_DUCK_SECONDS + DRAIN_SECONDS + 5.0
 
 
+@dataclass(frozen=True)
+class Keys:
+    """Where the keys are that tokens are verified with: a file, or a URL and the Unix socket that leads to it."""
+
+    jwks: str
+    socket: Path | None = None
+
+
+@dataclass(frozen=True)
+class Signing:
+    """How a service gets at its signing key: OpenBao's URL, and the file with what is good for one secret id."""
+
+    url: str
+    wrapped_secret_id: Path
+
+
 @dataclass(frozen=True, kw_only=True)
 class Given:
     """What the mesh gives a service: the folder of its secrets, whose tokens it is to accept, where to send spans."""
 
     secrets: Path
-    jwks: Path
+    keys: Keys | None
+    """`None` for the issuer, who has them."""
+    signing: Signing | None
+    """`None` for a service that does not sign."""
     tokens: Tokens
     traces_port: int
     targets: Mapping[str, Path]
@@ -72,9 +91,11 @@ def _environment(workload: Workload, given: Given) -> dict[str, str]:
         "GRPC__LAME_DUCK_SECONDS": str(LAME_DUCK_SECONDS),
         "GRPC__DRAIN_SECONDS": str(DRAIN_SECONDS),
         "METRICS_PORT": str(workload.metrics_port),
-        "AUTH__JWKS": str(given.jwks),
         "AUTH__ISSUER": given.tokens.issuer,
         "AUTH__AUDIENCE": given.tokens.audience,
+        **_keys(given.keys),
+        **_http(workload),
+        **_signing(workload, given.signing),
         "SECRETS_DIR": str(given.secrets),
         "OTLP_ENDPOINT": f"http://{ports.LOOPBACK}:{given.traces_port}",
         **{workload.service.calls[name]: f"unix:{socket}" for name, socket in given.targets.items()},
@@ -82,3 +103,25 @@ def _environment(workload: Workload, given: Given) -> dict[str, str]:
     }
     prefixed = {f"{workload.service.env_prefix}{name}": value for name, value in own.items()}
     return {**os.environ, **SPANS, **prefixed, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+
+
+def _keys(keys: Keys | None) -> dict[str, str]:
+    if keys is None:
+        return {}
+    return {"AUTH__JWKS": keys.jwks} | ({} if keys.socket is None else {"AUTH__JWKS_SOCKET": str(keys.socket)})
+
+
+def _http(workload: Workload) -> dict[str, str]:
+    if not workload.http:
+        return {}
+    return {"HTTP__ENABLED": "true", "HTTP__UNIX_SOCKET": str(workload.http_socket)}
+
+
+def _signing(workload: Workload, signing: Signing | None) -> dict[str, str]:
+    if signing is None or (key := workload.service.transit) is None:
+        return {}
+    return {
+        "KEY_NAME": key,
+        "VAULT_URL": signing.url,
+        "VAULT_WRAPPED_SECRET_ID_FILE": str(signing.wrapped_secret_id),
+    }

@@ -33,6 +33,7 @@ class StateFolder:
         self.envoy = self.root / "envoy"
         self.certificates = self.root / "certificates"
         self.secrets = self.root / "secrets"
+        self.kept_secrets = self.root / "kept-secrets"
         self.postgres = self.root / "postgres"
         self.openbao = self.root / "openbao"
         self.valkey = self.root / "valkey"

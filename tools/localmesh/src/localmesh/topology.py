@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -31,7 +31,15 @@ type Domain = Annotated[str, _matching(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", 
 type Module = Annotated[str, _matching(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*", "no Python module")]
 type GrpcService = Annotated[str, _matching(r"[a-z]\w*(\.\w+)+", "no full name of a gRPC service")]
 type EnvName = Annotated[str, _matching(r"[A-Z][A-Z0-9_]*", "no name of a setting: capital letters, digits and _")]
+type PathPrefix = Annotated[str, _matching(r"(/[A-Za-z0-9._~-]+)+/", "no prefix of a path: it begins and ends with /")]
 type EnvPrefix = Annotated[str, _matching(r"[A-Z][A-Z0-9_]*_", "no prefix: capital letters that end in _")]
+
+type Caller = Annotated[Name, Field()] | Literal["*"]
+
+EVERYBODY = "*"
+"""Stands for all accounts of the mesh."""
+JWKS_PATH = "/.well-known/jwks.json"
+"""Where the service that issues tokens serves the keys they are verified with."""
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -47,7 +55,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Service:
-    """A service of ours: a Python module that serves gRPC on a Unix socket."""
+    """A service of ours: a Python module that serves gRPC on a Unix socket, and HTTP on another one if it has paths."""
 
     module: Module
     env_prefix: EnvPrefix
@@ -59,6 +67,12 @@ class Service:
     """Whether it has a database of its own in PostgreSQL; the setting DATABASE_URL takes it."""
     cache: bool = False
     """Whether it has keys of its own in Valkey; the setting CACHE_URL takes it."""
+    http: Mapping[PathPrefix, Annotated[tuple[Caller, ...], Field(min_length=1)]] = field(default_factory=dict)
+    """What it serves over HTTP: how paths begin, each with the accounts that may ask there, `*` for everybody."""
+    secrets: tuple[EnvName, ...] = ()
+    """Settings that each take 32 random bytes in hexadecimal digits, the same as long as its database is."""
+    transit: Name | None = None
+    """The key it signs with in OpenBao's transit engine, to which it gets a login of its own."""
     calls: Mapping[Name, EnvName] = field(default_factory=dict)
     """The services it calls, each with the setting (without the prefix) that takes the target to dial."""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -80,10 +94,12 @@ class Ingress:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Tokens:
-    """What an access token must say to pass the ingress."""
+    """What an access token must say to pass the ingress, and which service issues it."""
 
     issuer: str
     audience: str
+    service: Name | None = None
+    """Serves the keys at JWKS_PATH."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -114,6 +130,11 @@ class Topology:
     def connection_seconds(self) -> float:
         """How long a connection between proxies takes new calls: half the life of the certificates it began with."""
         return self.certificate_seconds / 2
+
+    @property
+    def issuer(self) -> str | None:
+        """The service that issues the tokens."""
+        return self.tokens.service
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -155,9 +176,31 @@ def _check_names(path: Path, topology: Topology) -> None:
                 )
         if service.migrate and not service.database:
             raise UsageError(f"{path}: services.{name} has a migrate module and no database")
+        if service.secrets and not service.database:
+            raise UsageError(f"{path}: services.{name} has secrets, kept as long as its database, and no database")
         for grpc in service.grpc:
             if (other := owners.setdefault(grpc, name)) != name:
                 raise UsageError(f"{path}: both {other} and {name} say that they serve {grpc}")
+        for prefix, callers in service.http.items():
+            if (other := owners.setdefault(prefix, name)) != name:
+                raise UsageError(f"{path}: both {other} and {name} say that they serve {prefix}")
+            for caller in callers:
+                if caller not in (EVERYBODY, *topology.accounts):
+                    raise UsageError(
+                        f"{path}: services.{name}.http names {caller!r}, which is no account"
+                        f"{near(caller, topology.accounts)}"
+                    )
+    _check_issuer(path, topology)
+
+
+def _check_issuer(path: Path, topology: Topology) -> None:
+    if (issuer := topology.issuer) is None:
+        return
+    if issuer not in topology.services:
+        raise UsageError(f"{path}: tokens.service is {issuer!r}, which is no service{near(issuer, topology.services)}")
+    http = topology.services[issuer].http.items()
+    if not any(JWKS_PATH.startswith(prefix) and EVERYBODY in callers for prefix, callers in http):
+        raise UsageError(f"{path}: services.{issuer}.http must open {JWKS_PATH} to everybody: it issues the tokens")
 
 
 def _sentences(error: ValidationError) -> Iterable[str]:

@@ -21,6 +21,9 @@ SHOWN_OF_A_DEATH = 5
 STABLE_AFTER = 30.0
 """A process that lived this many seconds starts again without a longer pause."""
 
+type Prepare = Callable[[], Awaitable[None]]
+"""Gives a process what it needs anew at every start; raises MeshError when it cannot just now."""
+
 type Probe = Callable[[], Awaitable[None]]
 """Returns when the process does its work, raises whatever it likes when it does not."""
 
@@ -38,7 +41,13 @@ class Unit:
     """A process the mesh keeps alive. `start`, then `watch`; `stop` ends both."""
 
     def __init__(
-        self, name: str, command: Callable[[], Command], probe: Probe, log: Path, ledger: Ledger | None = None
+        self,
+        name: str,
+        command: Callable[[], Command],
+        probe: Probe,
+        log: Path,
+        ledger: Ledger | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
         self.name = name
         self.restarts = 0
@@ -49,6 +58,7 @@ class Unit:
         self._probe = probe
         self._log = log
         self._ledger = ledger
+        self._prepare = prepare
         self._process: Process | None = None
         self._started = 0.0
         self._watching: asyncio.Task[None] | None = None
@@ -93,6 +103,8 @@ class Unit:
         self._set_ready(False)
 
     async def _spawn(self) -> None:
+        if self._prepare is not None:
+            await self._prepare()
         self._process = await Process.spawn(self._command(), self._log, self._ledger)
         self._started = time.monotonic()
         self.on_change()
@@ -129,11 +141,19 @@ class Unit:
             self._set_ready(False)
             if time.monotonic() - self._started > STABLE_AFTER:
                 pause = FIRST_PAUSE
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
             self.restarts += 1
-            with contextlib.suppress(OSError):  # no more processes or memory: the next round tries again
-                await self._spawn()
+            while not await self._spawned_after(pause):
+                pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _spawned_after(self, pause: float) -> bool:
+        """Whether there is a process again; none while there is no memory for it, or who prepares it is away."""
+        await asyncio.sleep(pause)
+        try:
+            await self._spawn()
+        except (OSError, MeshError):
+            return False
+        return True
 
     async def _until_dead(self) -> None:
         while self._process is not None:

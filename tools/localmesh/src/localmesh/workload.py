@@ -11,6 +11,7 @@ from localmesh import ports
 from localmesh.certificates import Identity
 from localmesh.descriptors import find_service
 from localmesh.failure import UsageError
+from localmesh.intent.http_route import HttpRoute, http_routes_of
 from localmesh.intent.route import Route, route_of
 from localmesh.topology import Service, Topology
 
@@ -25,8 +26,11 @@ class Workload:
     service: Service
     grpc: tuple[ServiceDescriptor, ...]
     routes: tuple[Route, ...]
+    http: tuple[HttpRoute, ...]
     socket: Path
-    """Where the service listens."""
+    """Where the service listens for gRPC."""
+    http_socket: Path
+    """Where it listens for HTTP, if it has routes of that."""
     outbound: Path
     """Where its sidecar takes what the service calls."""
     identity: Identity
@@ -51,7 +55,9 @@ def workloads(
                 service=service,
                 grpc=grpc,
                 routes=routes,
+                http=tuple(http_routes_of(service)),
                 socket=sockets / f"{name}.sock",
+                http_socket=sockets / f"{name}-http.sock",
                 outbound=sockets / f"{name}-outbound.sock",
                 identity=Identity(name, certificates / name),
                 metrics_port=ports.free_port(),
@@ -77,6 +83,14 @@ def policies_of(service: Service) -> Iterator[MethodPolicy]:
 def callees(workload: Workload, everyone: Sequence[Workload]) -> dict[str, tuple[Workload, ...]]:
     """The services a workload calls, each with its instances; one that does not run has none."""
     return {name: tuple(each for each in everyone if each.service_name == name) for name in workload.service.calls}
+
+
+def reached(topology: Topology, workload: Workload, everyone: Sequence[Workload]) -> dict[str, tuple[Workload, ...]]:
+    """The services a workload reaches through its sidecar: those it calls, and the one whose keys it verifies with."""
+    found = callees(workload, everyone)
+    if (issuer := topology.issuer) is not None and issuer != workload.service_name:
+        found.setdefault(issuer, tuple(each for each in everyone if each.service_name == issuer))
+    return found
 
 
 def _check_calls(topology: Topology, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The other ends Envoy connects to, over HTTP/2."""
+"""The other ends Envoy connects to: over HTTP/2, but for the pages of a service beside it."""
 
 from collections.abc import Iterable
 
@@ -69,6 +69,19 @@ def replicas(
         "outlier_detection": _outliers(),
         "circuit_breakers": {"thresholds": [{"max_requests": 10_000, "retry_budget": RETRIES}]},
     }
+
+
+def pages(name: str, sockets: Iterable[Config]) -> Config:
+    """Services beside us that speak HTTP/1.1.
+
+    Each request has a connection of its own: one that is kept may be closed by the server, who has enough of waiting,
+    at the moment it is used again, and a request of which nobody knows how far it came cannot be repeated.
+    """
+    http: Config = {
+        "explicit_http_config": {"http_protocol_options": {}},
+        "common_http_protocol_options": {"max_requests_per_connection": 1},
+    }
+    return cluster(name, sockets) | {"typed_extension_protocol_options": {_HTTP_OPTIONS: typed(_HTTP_OPTIONS, **http)}}
 
 
 def traces(tracer: Tracer) -> Config:

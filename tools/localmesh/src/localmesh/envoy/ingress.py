@@ -8,12 +8,13 @@ from pathlib import Path
 from localmesh.certificates import Identity
 from localmesh.envoy import routes, tls, tokens
 from localmesh.envoy.browser import browser_filters, cors
-from localmesh.envoy.clusters import replicas, traces
+from localmesh.envoy.clusters import pages, replicas, traces
 from localmesh.envoy.config import HEALTH, Config, bootstrap, listener, tcp, unix
 from localmesh.envoy.http import Tracer, connection_manager, virtual_host
 from localmesh.envoy.rate_limit import rate_limit, unlimited
 from localmesh.envoy.replies import local_replies
 from localmesh.envoy.transcoder import transcoder
+from localmesh.intent.http_route import HttpRoute
 from localmesh.intent.route import Hop
 from localmesh.topology import Topology
 from localmesh.workload import Workload
@@ -36,9 +37,14 @@ class Gate:
     traces_port: int
     server: Identity
     client: Identity
-    jwks: Path
+    jwks: Path | None = None
+    """A file with the issuer's keys, where no service of the topology issues tokens."""
     sidecars: bool = True
     """Without, it talks to the services' sockets in the clear."""
+
+    def http_cluster(self, service: str) -> str:
+        """What the HTTP of a service is reached by: its sidecars take it as they take gRPC."""
+        return service if self.sidecars else f"{service}-http"
 
 
 def ingress(topology: Topology, gate: Gate, workloads: Sequence[Workload]) -> Config:
@@ -56,24 +62,54 @@ def ingress(topology: Topology, gate: Gate, workloads: Sequence[Workload]) -> Co
             rate_limit(topology.ingress.calls_per_second),
             # The transcoder comes before the tokens, so that a rule about a method holds for its REST form as well.
             transcoder([service for first in firsts for service in first.grpc]),
-            tokens.verification(topology.tokens, gate.jwks, [route for first in firsts for route in first.routes]),
+            tokens.verification(
+                topology.tokens,
+                _keys(topology, gate),
+                [route for first in firsts for route in first.routes],
+                [page for first in firsts for page in _pages(topology, first)],
+            ),
         ],
         local_reply_config=local_replies(),
         validate_clusters=False,
-        hosts=_hosts(topology, groups),
+        hosts=_hosts(topology, gate, groups),
         tracer=tracer,
     )
     return bootstrap(
         "ingress",
         gate.admin_port,
         [listener("ingress", tcp(gate.port), front, tls.public_server(gate.server))],
-        [traces(tracer), *(_to_service(topology, gate, name, group) for name, group in groups.items())],
+        [
+            traces(tracer),
+            *(_to_service(topology, gate, name, group) for name, group in groups.items()),
+            *(
+                pages(gate.http_cluster(name), [unix(each.http_socket) for each in group])
+                for name, group in groups.items()
+                if group[0].http and not gate.sidecars
+            ),
+        ],
     )
 
 
-def _hosts(topology: Topology, groups: Mapping[str, tuple[Workload, ...]]) -> list[Config]:
+def _keys(topology: Topology, gate: Gate) -> Config:
+    if topology.issuer is not None:
+        return tokens.keys_of(topology.issuer, gate.http_cluster(topology.issuer))
+    if gate.jwks is None:
+        raise ValueError("nobody has the keys that tokens are verified with")
+    return tokens.keys_in(gate.jwks)
+
+
+def _pages(topology: Topology, workload: Workload) -> list[HttpRoute]:
+    return [page for page in workload.http if page.is_open_to(topology.ingress.account)]
+
+
+def _hosts(topology: Topology, gate: Gate, groups: Mapping[str, tuple[Workload, ...]]) -> list[Config]:
     everywhere = [
-        route for name, group in groups.items() for route in routes.methods(group[0].routes, name, Hop.INGRESS)
+        route
+        for name, group in groups.items()
+        for route in (
+            *routes.methods(group[0].routes, name, Hop.INGRESS),
+            *routes.pages(_pages(topology, group[0]), gate.http_cluster(name), Hop.INGRESS),
+        )
     ]
 
     def host(name: str, domains: list[str], observed: str) -> Config:

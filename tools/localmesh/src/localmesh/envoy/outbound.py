@@ -1,29 +1,38 @@
-"""What a service calls goes out through its sidecar: mutual TLS, to whoever is healthy."""
+"""What a service asks of others goes out through its sidecar: mutual TLS, to whoever is healthy."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from localmesh.envoy import routes, tls
 from localmesh.envoy.clusters import replicas
 from localmesh.envoy.config import Config, listener, tcp, unix
 from localmesh.envoy.http import Tracer, connection_manager, virtual_host
 from localmesh.envoy.replies import deadline_replies
+from localmesh.intent.http_route import http_routes_of
 from localmesh.intent.route import Hop
 from localmesh.topology import Topology
 from localmesh.workload import Workload, routes_of
 
 
-def outbound(topology: Topology, workload: Workload, callees: Iterable[str], tracer: Tracer) -> Config:
+def outbound(topology: Topology, workload: Workload, others: Iterable[str], tracer: Tracer) -> Config:
     """The listener for the service itself, on a Unix socket: whoever can open it speaks with the service's certificate.
 
-    Methods are told apart by their paths; health and reflection of `X` stand under the authority `X`.
+    Methods are told apart by their paths; pages, health and reflection of `X` stand under the authority `X`.
     """
     methods = [
-        route for name in callees for route in routes.methods(routes_of(topology.services[name]), name, Hop.OUTBOUND)
+        route
+        for name in workload.service.calls
+        for route in routes.methods(routes_of(topology.services[name]), name, Hop.OUTBOUND)
     ]
-    named = [virtual_host(name, [name, f"{name}.localhost"], [*methods, *routes.observation(name)]) for name in callees]
+
+    def inside(name: str) -> Iterator[Config]:
+        yield from methods
+        yield from routes.pages(http_routes_of(topology.services[name]), name, Hop.OUTBOUND)
+        yield from routes.observation(name)
+
+    named = [virtual_host(name, [name, f"{name}.localhost"], inside(name)) for name in others]
     manager = connection_manager(
         "outbound",
-        codec_type="HTTP2",
+        codec_type="AUTO",  # who fetches a page may speak HTTP/1.1
         filters=[],
         local_reply_config=deadline_replies(),
         hosts=[*named, virtual_host("default", ["*"], methods)],
@@ -32,9 +41,9 @@ def outbound(topology: Topology, workload: Workload, callees: Iterable[str], tra
     return listener("outbound", unix(workload.outbound), manager)
 
 
-def destinations(topology: Topology, workload: Workload, callees: Mapping[str, Sequence[Workload]]) -> Iterable[Config]:
-    """The services it calls, each known by its SPIFFE id."""
-    for name, group in callees.items():
+def destinations(topology: Topology, workload: Workload, others: Mapping[str, Sequence[Workload]]) -> Iterable[Config]:
+    """The services it reaches, each known by its SPIFFE id."""
+    for name, group in others.items():
         service = topology.services[name]
         transport = tls.mutual_client(workload.identity, server=topology.spiffe_id(service.account))
         addresses = [tcp(each.inbound_port) for each in group]

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from grpc_common.policy import PolicyError
 from localmesh.envoy.config import HEALTH, REFLECTION, Config, seconds
+from localmesh.intent.http_route import HttpRoute
 from localmesh.intent.route import Hop, Repeat, Route
 
 UNLIMITED = seconds(0)
@@ -16,6 +17,14 @@ NOT_THE_SAME = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredi
 def methods(routes: Iterable[Route], cluster: str, hop: Hop) -> list[Config]:
     """The routes to the methods of a service, as `hop` treats them."""
     return [_method(route, cluster, hop) for route in routes]
+
+
+def pages(routes: Iterable[HttpRoute], cluster: str, hop: Hop) -> list[Config]:
+    """The routes to what a service serves over HTTP."""
+    return [
+        {"match": {"prefix": route.prefix}, "route": {"cluster": cluster, "timeout": seconds(hop.wait(route) or 0)}}
+        for route in routes
+    ]
 
 
 def observation(cluster: str) -> list[Config]:

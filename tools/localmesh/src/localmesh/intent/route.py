@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from grpc_common.policy import MethodPolicy
+from localmesh.intent.http_route import HttpRoute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class Hop(Enum):
     OUTBOUND = 4.0
     INGRESS = 4.5
 
-    def wait(self, route: Route) -> float | None:
+    def wait(self, route: Route | HttpRoute) -> float | None:
         """How long this hop lets a call take, with all its attempts; `None`: as long as it likes."""
         return None if route.seconds is None else route.seconds + self.value
 

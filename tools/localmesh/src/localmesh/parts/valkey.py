@@ -6,10 +6,11 @@ import platform
 import re
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 from redis.asyncio import Redis
 
@@ -30,7 +31,7 @@ CACHE = {  # nothing is kept: what is lost is read again from where it came
     "save": '""',
     "appendonly": "no",
     "maxmemory": "64mb",
-    "maxmemory-policy": "allkeys-lru",
+    "maxmemory-policy": "volatile-lru",  # what has no time to live is no cache, and stays
 }
 
 
@@ -38,17 +39,26 @@ class Valkey(Lifetime):
     """A Valkey server on a free port of the loopback address; `async with` starts and stops it.
 
     `users` may each use the keys and channels that begin with their name and a colon, and no commands for
-    administrators. Passwords are new with each object; the configuration in `folder` holds their hashes only.
+    administrators; and what `readers` and `writers` say for a key: the users who may read it, or do both. Passwords are
+    new with each object; the configuration in `folder` holds their hashes only.
     """
 
     name = "valkey"
 
     def __init__(
-        self, folder: Path, *, users: Iterable[str] = (), log: Path | None = None, ledger: Ledger | None = None
+        self,
+        folder: Path,
+        *,
+        users: Iterable[str] = (),
+        readers: Mapping[str, Collection[str]] = MappingProxyType({}),
+        writers: Mapping[str, Collection[str]] = MappingProxyType({}),
+        log: Path | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._folder = private_folder(folder)
         self._config = folder / "valkey.conf"
         self._passwords = {_checked(user): secrets.token_urlsafe(24) for user in (SUPERUSER, *users)}
+        self._readers, self._writers = readers, writers
         self.port = ports.free_port()
         self.unit = Unit(self.name, self.command, self.probe, log or folder / "valkey.log", ledger)
 
@@ -104,8 +114,12 @@ class Valkey(Lifetime):
         yield "user default off"
         for user, password in self._passwords.items():
             secret = f"#{hashlib.sha256(password.encode()).hexdigest()}"
-            may = "~* &* +@all" if user == SUPERUSER else f"~{user}:* &{user}:* +@all -@admin -@dangerous +info"
-            yield f"user {user} on {secret} {may}"
+            yield f"user {user} on {secret} {'~* &* +@all' if user == SUPERUSER else self._may(user)}"
+
+    def _may(self, user: str) -> str:
+        read = (f"%R~{key}" for key, users in self._readers.items() if user in users)
+        write = (f"~{key}" for key, users in self._writers.items() if user in users)
+        return " ".join((f"~{user}:* &{user}:*", *read, *write, "+@all -@admin -@dangerous +info"))
 
 
 def _checked(user: str) -> str:
