@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from grpc import aio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from grpc_common.background import background
 from grpc_common.new_id import new_id
 from grpc_common.testing import in_process
 from items.changes import ChangeLog
@@ -16,7 +17,6 @@ from items.feed import ChangeFeed
 from items.service import ItemService, StreamLimits
 from items.sql import SqlItemRepository
 from items.tokens import load_page_tokens
-from items.upkeep import background
 from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
 from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_server as add_to_server
 

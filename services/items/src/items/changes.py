@@ -17,13 +17,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from grpc_common.database.driver_errors import translated_errors
 from grpc_common.database.reader import Reader
+from grpc_common.new_id import new_id
+from grpc_common.outbox.event import Event
+from grpc_common.outbox.outbox import enqueue
 from items.change import Change, ChangeKind
 from items.item import Item
-from items.outbox import enqueue
-from items.table import CHANGES, HEAD, row_of
+from items.mapper import ItemMapper
+from items.table import CHANGES, HEAD, OUTBOX, row_of
 
 PLACED_AT_ONCE: Final = 1_000
 TRIMMED_AT_ONCE: Final = 1_000
+
+_MAPPER: Final = ItemMapper()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ async def record(connection: AsyncConnection, changes: Sequence[Change]) -> None
     if changes:
         rows = [_row(change) for change in changes]
         await connection.execute(insert(CHANGES), rows if len(rows) > 1 else rows[0])
-        await enqueue(connection, changes)
+        await enqueue(connection, OUTBOX, [_event(change) for change in changes])
 
 
 class ChangeLog:
@@ -134,6 +139,10 @@ def _row(change: Change) -> dict[str, Any]:
     row = row_of(change.item)
     row["item_id"] = row.pop("id")
     return {"kind": change.kind.value, "at": change.at, **row}
+
+
+def _event(change: Change) -> Event:
+    return Event(new_id(), change.item.id, _MAPPER.change_to_proto(change).SerializeToString(), change.at)
 
 
 def _placed_change(row: Any) -> PlacedChange:

@@ -2,7 +2,7 @@
 
 import structlog
 
-from items.event import Event
+from grpc_common.outbox.event import Event
 
 
 class LogPublisher:
@@ -13,4 +13,4 @@ class LogPublisher:
 
     async def publish(self, event: Event) -> None:
         """Writes the line."""
-        self._log.info("item changed", event_id=event.id, item_id=event.item_id, at=event.at.isoformat())
+        self._log.info("item changed", event_id=event.id, item_id=event.subject, at=event.at.isoformat())

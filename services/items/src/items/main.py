@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from functools import partial
 
 from grpc_common.application import Application
+from grpc_common.background import background
 from grpc_common.database.engine import answers, open_engine
 from grpc_common.health.check import DependencyCheck
 from grpc_common.new_id import new_id
+from grpc_common.outbox.telling import telling
 from grpc_common.run import run
 from items.cache import cached
 from items.changes import ChangeLog
@@ -18,9 +20,9 @@ from items.migrate import MIGRATIONS
 from items.service import ItemService
 from items.settings import ItemsSettings
 from items.sql import SqlItemRepository
-from items.telling import telling
+from items.table import OUTBOX
 from items.tokens import load_page_tokens
-from items.upkeep import Upkeep, background
+from items.upkeep import Upkeep
 from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_server
 
 
@@ -39,7 +41,9 @@ async def build(settings: ItemsSettings) -> AsyncIterator[Application]:
         upkeep = Upkeep(engine, log, settings.kept, clock)
         database = DependencyCheck(name="database", probe=partial(answers, engine))
         publisher = LogPublisher() if settings.relay else None
-        async with telling(url, settings.database_limits, publisher, settings.relay_limits, clock) as (tell, outbox):
+        async with telling(
+            url, settings.database_limits, OUTBOX, publisher, settings.relay_limits, clock, application="items"
+        ) as (tell, outbox):
 
             def changed() -> None:
                 feed.stir()

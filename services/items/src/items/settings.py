@@ -5,15 +5,14 @@ from datetime import timedelta
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from grpc_common.database.settings import DatabaseSettings
+from grpc_common.outbox.settings import OutboxSettings
 from grpc_common.settings import GRPCServerSettings
 from items.cache_store import CacheLimits
-from items.relay import RelayLimits
 from items.service import StreamLimits
 from items.upkeep import Kept
 
 
-class ItemsSettings(DatabaseSettings):
+class ItemsSettings(OutboxSettings):
     """The service alone: gRPC on 127.0.0.1:50051, items in a SQLite file of the working directory."""
 
     model_config = SettingsConfigDict(env_prefix="ITEMS_")
@@ -56,15 +55,6 @@ class ItemsSettings(DatabaseSettings):
         """What the cache may take."""
         return CacheLimits(connections=self.cache_connections, ttl=self.cache_ttl, timeout=self.cache_timeout)
 
-    relay: bool = Field(default=True, description="Whether this process tells the events of the outbox.")
-    relay_poll: float = Field(
-        default=1.0, gt=0, description="Seconds between two looks when nobody says there are any."
-    )
-    relay_timeout: float = Field(default=5.0, gt=0, description="Seconds that telling one event may take.")
-    relay_lag: float = Field(default=60.0, gt=0, description="Seconds an event may wait before health is degraded.")
-    relay_kept: float = Field(default=3_600, ge=0, description="Seconds that told events are kept.")
-    relay_at_once: int = Field(default=100, ge=1, le=1_000, description="The most events told at once.")
-
     @property
     def streams(self) -> StreamLimits:
         """What streams may take."""
@@ -82,15 +72,4 @@ class ItemsSettings(DatabaseSettings):
             changes=timedelta(seconds=self.changes_kept),
             changes_most=self.changes_most,
             requests=timedelta(seconds=self.requests_kept),
-        )
-
-    @property
-    def relay_limits(self) -> RelayLimits:
-        """What the relay may take."""
-        return RelayLimits(
-            poll=self.relay_poll,
-            timeout=self.relay_timeout,
-            kept=self.relay_kept,
-            lag=self.relay_lag,
-            at_once=self.relay_at_once,
         )

@@ -23,6 +23,7 @@ from sqlmodel import Field, SQLModel
 
 from grpc_common.database.column_types import UtcDateTime, code
 from grpc_common.database.constraint_names import NAMES
+from grpc_common.outbox.table import outbox_table
 from items.item import DESCRIPTION_MAX, ID_MAX, NAME_MAX, SKU_MAX, Item
 
 
@@ -119,32 +120,5 @@ TOKEN_SECRETS = Table(
 permission: who can read the database gains nothing by it.
 """
 
-OUTBOX = Table(
-    "item_outbox",
-    ItemRow.metadata,
-    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("event_id", String(36), nullable=False),
-    Column("item_id", code(ID_MAX), nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Column("at", UtcDateTime, nullable=False),
-    Column("attempts", Integer, nullable=False, server_default=text("0")),
-    Column("due_at", UtcDateTime, nullable=False),
-    Column("told_at", UtcDateTime, index=True),
-    sqlite_autoincrement=True,
-)
-"""Events to be told to others, and those that were told a while ago. `due_at` is when a relay may take the event."""
-
-Index(
-    "ix_item_outbox_untold",
-    OUTBOX.c.item_id,
-    OUTBOX.c.number,
-    postgresql_where=OUTBOX.c.told_at.is_(None),
-    sqlite_where=OUTBOX.c.told_at.is_(None),
-)
-
-Index(
-    "ix_item_outbox_next",
-    OUTBOX.c.number,
-    postgresql_where=OUTBOX.c.told_at.is_(None),
-    sqlite_where=OUTBOX.c.told_at.is_(None),
-)
+OUTBOX = outbox_table("item_outbox", ItemRow.metadata, subject="item_id")
+"""Events to be told to others, and those that were told a while ago."""

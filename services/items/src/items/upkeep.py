@@ -1,11 +1,9 @@
 """Forgets what nobody needs any more."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 from sqlalchemy import delete, select
@@ -61,22 +59,3 @@ class Upkeep:
         with translated_errors():
             async with self._engine.begin() as connection:
                 return (await connection.execute(delete(REQUESTS).where(REQUESTS.c.key.in_(old)))).rowcount
-
-
-@asynccontextmanager
-async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs the work beside the block and stops it at the end."""
-    tasks = [asyncio.create_task(each) for each in work]
-    for task in tasks:
-        task.add_done_callback(_report)
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        structlog.get_logger(component="upkeep").error("background work ended by itself", exc_info=error)

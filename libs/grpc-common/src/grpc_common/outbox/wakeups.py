@@ -1,27 +1,31 @@
 """Tells other processes on the same PostgreSQL that there are new events, and hears it from them."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-CHANNEL: Final = "item_outbox"
 TOGETHER: Final = 0.02
 """Seconds in which many changes make one notification."""
 RETRY_AFTER: Final = 1.0
 
 
 class Wakeups:
-    """Calls `heard` soon after any process called `stir`, on PostgreSQL; elsewhere there is one process and no need.
+    """Calls `heard` soon after any process called `stir` of the same channel, on PostgreSQL; elsewhere there is one
+    process and no need. The channel's name is like that of a table: small letters, digits and underscores.
 
     A notification is sent after the commit, by itself: in the transaction it would have all commits wait for each
     other, as PostgreSQL sends them in the order of commits. One that gets lost costs a relay no more than its poll.
     """
 
-    def __init__(self, engine: AsyncEngine, heard: Callable[[], None]) -> None:
+    def __init__(self, engine: AsyncEngine, channel: str, heard: Callable[[], None]) -> None:
+        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", channel):
+            raise ValueError(f"{channel!r} is no name for a channel: small letters, digits and underscores, at most 63")
         self._engine = engine
+        self._channel = channel
         self._heard = heard
         self._stirred = asyncio.Event()
         self._log = structlog.get_logger(component="wakeups")
@@ -56,7 +60,7 @@ class Wakeups:
                 self._heard()
 
             driver.add_termination_listener(terminated)
-            await driver.add_listener(CHANNEL, heard)
+            await driver.add_listener(self._channel, heard)
             try:
                 self._heard()  # what was told while nobody listened
                 while True:
@@ -64,9 +68,9 @@ class Wakeups:
                     if lost.is_set():
                         raise ConnectionError("the connection is lost")
                     self._stirred.clear()
-                    await driver.execute(f"NOTIFY {CHANNEL}")
+                    await driver.execute(f"NOTIFY {self._channel}")
                     await asyncio.sleep(TOGETHER)
             finally:
                 if not driver.is_closed():
-                    await driver.remove_listener(CHANNEL, heard)
+                    await driver.remove_listener(self._channel, heard)
                     driver.remove_termination_listener(terminated)

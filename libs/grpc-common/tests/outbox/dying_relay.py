@@ -4,17 +4,14 @@ import asyncio
 import os
 import signal
 import sys
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
-from grpc_common.database.engine import Limits, open_engine
-from items.event import Event
-from items.outbox import Outbox
-from items.relay import Relay, RelayLimits
+from outbox.letters import DATABASE, LETTERS, LIMITS, real
 
-LIMITS = RelayLimits(poll=0.05, timeout=5, kept=3600, lag=30, at_once=10)
-DATABASE = Limits(connections=2, pool_timeout=5, connect_timeout=5, statement_timeout=5, slow_query=5)
+from grpc_common.database.engine import open_engine
+from grpc_common.outbox.event import Event
+from grpc_common.outbox.outbox import Outbox
+from grpc_common.outbox.relay import Relay
 
 
 class FilePublisher:
@@ -26,7 +23,7 @@ class FilePublisher:
 
     async def publish(self, event: Event) -> None:
         with self._file.open("a") as file:
-            file.write(f"{event.item_id} {event.id}\n")
+            file.write(f"{event.subject} {event.id}\n")
         self._left -= 1
         if not self._left:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -34,8 +31,7 @@ class FilePublisher:
 
 async def main(file: str, count: str) -> None:
     async with open_engine(os.environ["DATABASE"], DATABASE) as engine:
-        publisher = FilePublisher(Path(file), int(count))
-        await Relay(Outbox(engine), publisher, LIMITS, partial(datetime.now, UTC)).run()
+        await Relay(Outbox(engine, LETTERS), FilePublisher(Path(file), int(count)), LIMITS, real).run()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What others are told of a change."""
+"""What others are told."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,12 +7,16 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change of one item. It may be told more than once, with the same id; those of one item are told in order."""
+    """What happened to one subject. It may be told more than once, with the same id; those of one subject are told in
+    order, each when the one before it was. Events that need no order among each other need subjects of their own.
+    """
 
     id: str
-    item_id: str
+    """At most ID_MAX characters; `new_id()` gives one."""
+    subject: str
+    """At most SUBJECT_MAX characters."""
     payload: bytes
-    """A serialised `meshwork.items.v1.ItemChange`."""
+    """A serialised message."""
     at: datetime
 
 

@@ -10,31 +10,33 @@ from typing import Final
 import structlog
 
 from grpc_common.errors import AppException
-from items.event import EventPublisher
-from items.outbox import Claim, Outbox
+from grpc_common.outbox.event import EventPublisher
+from grpc_common.outbox.outbox import Claim, Outbox
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0
+FIRST_PAUSE: Final = 0.2
 """Seconds before an event that could not be told is tried again; each failure doubles them."""
 CLEAR_EVERY: Final = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayLimits:
-    """Seconds: between two looks when nobody calls; for one event to be told; a told event is kept; the oldest event
-    may wait before the relay counts as unwell. And how many events are told at once.
+    """Seconds: between two looks when nobody calls; for one event to be told; until one that could not be told is tried
+    again, at most; a told event is kept; the oldest event may wait before the relay counts as unwell. And how many
+    events are told at once.
     """
 
     poll: float
     timeout: float
+    pause: float
     kept: float
     lag: float
     at_once: int
 
 
 class Relay:
-    """Tells events to a publisher: at least once, those of one item in order, beside any number of other relays.
+    """Tells events to a publisher: at least once, those of one subject in order, beside any number of other relays.
 
-    An event that fails holds back the later ones of its item and nothing else.
+    An event that fails holds back the later ones of its subject and nothing else.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Relay:
                 await self._wait()
 
     async def once(self) -> int:
-        """Tells what is due, at most one event of each item; returns how many were told."""
+        """Tells what is due, at most one event of each subject; returns how many were told."""
         limits = self._limits
         self._stirred.clear()  # what is stirred from here on is looked for again
         lease = timedelta(seconds=2 * limits.timeout + 5)  # longer than it can take: while it lasts the events are ours
@@ -96,7 +98,7 @@ class Relay:
             async with asyncio.timeout(self._limits.timeout):
                 await self._publisher.publish(claim.event)
         except Exception as error:  # noqa: BLE001  # whatever a publisher raises means: not told
-            pause = min(FIRST_PAUSE * 2.0 ** min(claim.attempt - 1, 20), LONGEST_PAUSE)
+            pause = min(FIRST_PAUSE * 2.0 ** min(claim.attempt - 1, 20), self._limits.pause)
             pause *= random.uniform(0.5, 1)  # noqa: S311
             self._log.warning(
                 "an event is not told",

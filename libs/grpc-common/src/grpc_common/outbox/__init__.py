@@ -1,0 +1,1 @@
+"""Events written in the transaction of what they tell of, and told to others afterwards: none lost, in order."""
