@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 import grpc_common.application
 import grpc_common.client.factory
 import grpc_common.run
@@ -18,12 +20,14 @@ MODULES = (
     grpc_common.testing,
 )
 OF_DATABASES = ("sqlalchemy", "alembic", "asyncpg", "aiosqlite")
+OF_HTTP = ("uvicorn", "fastapi", "starlette")
 
 
-def test_a_service_without_a_database_needs_none_of_its_packages() -> None:
+@pytest.mark.parametrize("packages", [OF_DATABASES, OF_HTTP], ids=["a database", "HTTP"])
+def test_a_service_without_it_needs_none_of_its_packages(packages: tuple[str, ...]) -> None:
     program = f"""
 import sys
-sys.modules.update(dict.fromkeys({OF_DATABASES}))  # to import one of them is now an error
+sys.modules.update(dict.fromkeys({packages}))  # to import one of them is now an error
 import {", ".join(module.__name__ for module in MODULES)}
 """
     environment = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}

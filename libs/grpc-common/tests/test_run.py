@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import grpc
@@ -15,11 +16,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import grpc_common.application  # the child imports it
+import grpc_common.http_server  # the same
 import grpc_common.run  # noqa: F401  # the child imports it
 import meshwork.items.v1.items_service_pb2_grpc  # noqa: F401  # the same
 
 PATIENCE = 20
 ITEMS = "meshwork.items.v1.ItemService"
+
+HTTP = {"SHOP_HTTP__ENABLED": "true", "SHOP_HTTP__PORT": "0"}
 
 PROGRAM = """
 import asyncio
@@ -39,6 +43,7 @@ class ShopSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="SHOP_")
     grpc: GRPCServerSettings = GRPCServerSettings(enabled=True, host="127.0.0.1", port=0)
     fault: str = ""
+    website: bool = True
     password: SecretStr = SecretStr("")
 
 
@@ -49,6 +54,15 @@ class Items(rpc.ItemServiceServicer):
         return pb.Item(id="done")
 
 
+async def website(scope, receive, send):
+    await receive()
+    if scope["path"] != "/":
+        print("entered", flush=True)
+        await asyncio.sleep(float(scope["path"][1:]))
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+    await send({"type": "http.response.body", "body": b"done"})
+
+
 @asynccontextmanager
 async def build(settings):
     if settings.fault == "build":
@@ -57,7 +71,8 @@ async def build(settings):
         print("building", flush=True)
         await asyncio.sleep(60)
     try:
-        yield Application(partial(rpc.add_ItemServiceServicer_to_server, Items()))
+        register = partial(rpc.add_ItemServiceServicer_to_server, Items())
+        yield Application(register, http=website if settings.website else None)
     finally:
         print("left", flush=True)
 
@@ -186,11 +201,11 @@ def test_a_part_that_is_not_there(service):
         assert "hunter2" not in err
 
 
-@pytest.mark.parametrize("setting", ["SHOP_GRPC__PORT", "SHOP_METRICS_PORT"])
+@pytest.mark.parametrize("setting", ["SHOP_GRPC__PORT", "SHOP_METRICS_PORT", "SHOP_HTTP__PORT"])
 def test_a_taken_port(service, setting):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with service(**{setting: str(port)}) as shop:
+        with service(**HTTP | {setting: str(port)}) as shop:
             status, out, err = shop.end()
             assert status == 1
             assert out == "left\n"
@@ -203,3 +218,86 @@ def test_without_grpc_it_runs_all_the_same(service):
         shop.line("started without gRPC")
         shop.process.terminate()
         assert shop.end()[0] == 0
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=PATIENCE) as page:  # noqa: S310
+        return page.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_http_beside_grpc_ends_with_it(service, number):
+    with service(**HTTP) as shop:
+        serving = shop.line("serving")
+        assert check(serving["target"]) == health_pb2.HealthCheckResponse.SERVING
+        assert get(serving["http"]) == b"done"
+        shop.process.send_signal(number)
+        status, out, err = shop.end()
+        assert (status, out) == (0, "left\n")
+        said = [json.loads(line) for line in err.splitlines()]
+        assert [line["event"] for line in said if line["component"] == "run"] == [
+            "asked to stop",
+            "stopping",
+            "stopped",
+        ]
+        assert {line["component"] for line in said} <= {"run", "access"}
+
+
+def test_requests_there_are_come_to_their_end_while_health_says_not_serving(service):
+    with service(**HTTP, SHOP_GRPC__LAME_DUCK_SECONDS="1") as shop, ThreadPoolExecutor() as threads:
+        serving = shop.line("serving")
+        with grpc.insecure_channel(serving["target"]) as channel:
+            request = health_pb2.HealthCheckRequest(service=ITEMS)
+            watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=PATIENCE)
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            page = threads.submit(get, f"{serving['http']}/1.5")
+            assert shop.process.stdout.readline() == "entered\n"
+            shop.process.terminate()
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert get(serving["http"]) == b"done"  # the lame duck still serves
+            assert page.result() == b"done"
+            assert shop.end()[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_waits_for_no_request(service, number):
+    with service(**HTTP) as shop, ThreadPoolExecutor() as threads:
+        page = threads.submit(get, f"{shop.line('serving')['http']}/60")
+        assert shop.process.stdout.readline() == "entered\n"
+        shop.process.terminate()
+        shop.line("stopping")
+        shop.process.send_signal(number)
+        assert shop.end()[0] == 128 + number
+        with pytest.raises(ConnectionError):
+            page.result()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n"])
+def test_an_open_connection_does_not_hold_up_the_end(service, sent):
+    with service(**HTTP, SHOP_GRPC__DRAIN_SECONDS="60") as shop:
+        host, port = shop.line("serving")["http"].removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(sent)
+            if sent.endswith(b"\r\n\r\n"):
+                assert connection.recv(8) == b"HTTP/1.1"
+            shop.process.terminate()
+            assert shop.end()[0] == 0
+
+
+def test_http_without_grpc(service):
+    with service(**HTTP, SHOP_GRPC__ENABLED="false") as shop:
+        assert get(shop.line("started without gRPC")["http"]) == b"done"
+        shop.process.terminate()
+        assert shop.end()[0] == 0
+
+
+def test_http_is_there_only_when_it_is_asked_for(service):
+    with service() as shop:
+        assert "http" not in shop.line("serving")
+
+
+def test_http_with_nothing_to_serve(service):
+    with service(**HTTP, SHOP_WEBSITE="false") as shop:
+        status, _, err = shop.end()
+        assert status == 1
+        assert "nothing to serve over HTTP" in json.loads(err.splitlines()[-1])["reason"]

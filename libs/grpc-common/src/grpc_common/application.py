@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from grpc_common.asgi import ASGIApp
 from grpc_common.health.check import DependencyCheck
 from grpc_common.token_verifier import TokenVerifier
 
@@ -20,8 +21,10 @@ class Application:
     register: Register
     dependencies: Sequence[DependencyCheck] = ()
     end_streams: Callable[[], None] = lambda: None
-    """Has streams that go on for ever, such as watches, end by themselves; called when the server takes no new calls.
+    """Has streams that go on for ever, such as watches, end by themselves; called when the servers take no new calls.
     Those that do not end are cut off when the time to drain is over, and all calls wait for that.
     """
     verifier: TokenVerifier | None = None
-    """Judges callers' tokens, in a service that issues them itself; without one the issuer of the settings is trusted."""
+    """Judges callers' tokens in a service that issues them itself; without one the issuer of the settings is trusted."""
+    http: ASGIApp | None = None
+    """What is served over HTTP, in the same process and with the same end, where the settings enable that."""

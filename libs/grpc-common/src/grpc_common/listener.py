@@ -9,6 +9,8 @@ from typing import Final
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_SOCKET_PATH: Final = 107  # bytes, sun_path of unix(7)
+BACKLOG: Final = 1024
+"""Connections that may wait to be accepted."""
 
 
 class ListenError(Exception):
@@ -27,18 +29,53 @@ def tcp_address(host: str, port: int) -> str:
 
 def check_port(host: str, port: int) -> None:
     """Raise ListenError when nothing can listen on `host` and `port`; core would say no more than "failed to bind"."""
+    _bound(host, port).close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on `host` and `port`, 0 being a free one; raise ListenError where that fails."""
+    bound = _bound(host, port)
+    bound.listen(BACKLOG)
+    return bound
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """Return a socket that listens at `path`, for this user only; raise ListenError where that is impossible."""
+    clear_socket(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # nobody else may connect, not even for a moment
+    try:
+        listening.bind(os.fspath(path))
+    except OSError as error:
+        listening.close()
+        raise ListenError(f"cannot listen on the socket {path}: {error.strerror}.") from error
+    finally:
+        os.umask(before)
+    listening.listen(BACKLOG)
+    return listening
+
+
+def remove_socket(path: Path | None, inode: int) -> None:
+    """Remove the Unix socket at `path` if it has that inode: another process may have made its own there since."""
+    if path is not None and path.exists() and path.stat().st_ino == inode:
+        path.unlink()
+
+
+def _bound(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise ListenError(f"{host} is not an address of this machine: {error.strerror}") from error
     family, kind, protocol, _, address = found[0]
-    with socket.socket(family, kind, protocol) as probe:
-        # As core does it: connections of an earlier process that linger are no hindrance, a listener is.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            raise ListenError(f"{_reason(error, host, port)}.") from error
+    bound = socket.socket(family, kind, protocol)
+    # As core does it: connections of an earlier process that linger are no hindrance, a listener is.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise ListenError(f"{_reason(error, host, port)}.") from error
+    return bound
 
 
 def _reason(error: OSError, host: str, port: int) -> str:

@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 from structlog.typing import EventDict
 
-from grpc_common.call import current_call
+from grpc_common.correlation import correlation_id
 from grpc_common.log_sink import LogSink
 from grpc_common.redaction import redact_fields, redact_text
 
@@ -119,9 +119,8 @@ def render(_: Any, level: str, event: EventDict) -> bytes:
         line["exception"] = shown
     if stack:
         line["stack"] = redact_text("".join(traceback.format_stack()))
-    call = current_call.get()
-    if call is not None and call.correlation_id and "correlation_id" not in line:
-        line["correlation_id"] = redact_text(call.correlation_id)
+    if "correlation_id" not in line and (identity := correlation_id()):
+        line["correlation_id"] = redact_text(identity)
     return finish(line, level, time.time(), trace.get_current_span().get_span_context())
 
 

@@ -4,10 +4,10 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from typing import Final, NoReturn
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 import structlog
 
@@ -27,6 +27,9 @@ from grpc_common.server import GRPCServer
 from grpc_common.settings import ServiceSettings, SettingsError, load_settings
 from grpc_common.token_verifier import TokenVerifier
 from grpc_common.traces import Tracing, configure_tracing
+
+if TYPE_CHECKING:
+    from grpc_common.http_server import HTTPServer
 
 type Build[S] = Callable[[S], AbstractAsyncContextManager[Application]]
 """Makes the parts of a service for as long as the context lasts."""
@@ -52,6 +55,26 @@ def run[S: ServiceSettings](build: Build[S], settings_type: type[S]) -> NoReturn
     status = asyncio.run(_Process(settings, tracing, sink).live(build))
     tracing.close()
     sys.exit(status)
+
+
+class Server(Protocol):
+    """What there is one of for gRPC and one for HTTP."""
+
+    def on_drain(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called once no new calls are taken."""
+        ...
+
+    async def start(self) -> None:
+        """Listen and serve."""
+        ...
+
+    async def wait_for_termination(self) -> None:
+        """Return when the server has ended; raise what broke it."""
+        ...
+
+    async def stop(self, grace: float) -> None:
+        """End in order; what is not done after `grace` seconds is cut off."""
+        ...
 
 
 class _Process[S: ServiceSettings]:
@@ -82,10 +105,26 @@ class _Process[S: ServiceSettings]:
         return 0
 
     async def _serve(self, application: Application, metrics_port: int | None) -> None:
+        async with self._grpc_server(application) as grpc_server:
+            http_server = self._http_server(application)
+            servers: list[Server] = [each for each in (http_server, grpc_server) if each is not None]
+            if servers:
+                servers[0].on_drain(application.end_streams)
+            try:
+                for server in servers:
+                    await server.start()
+                self._serving = True
+                self._tell_where(grpc_server, http_server, metrics_port)
+                await self._until_stop(servers)
+                await self._stop_all(servers)
+            finally:
+                if http_server is not None:
+                    await http_server.close()  # must not go on without gRPC's, nor without what it needs
+
+    @asynccontextmanager
+    async def _grpc_server(self, application: Application) -> AsyncIterator[GRPCServer | None]:
         if not self._settings.grpc.enabled:
-            self._log.info("started without gRPC", metrics_port=metrics_port)
-            self._serving = True
-            await self._stop.wait()
+            yield None
             return
         async with self._verifier(application) as verifier:
             revocations = Revocations() if verifier is None else verifier.revocations
@@ -101,35 +140,55 @@ class _Process[S: ServiceSettings]:
             health = HealthServicer([*application.dependencies, LoopLag().check()])
             server = GRPCServer.from_settings(self._settings.grpc, [Chain(chain)], health)
             application.register(server)
-            server.on_drain(application.end_streams)
-            await self._serve_until_stop(server, metrics_port)
+            yield server
 
     def _verifier(self, application: Application) -> AbstractAsyncContextManager[TokenVerifier | None]:
         if application.verifier is not None:
             return nullcontext(application.verifier)
         return open_verifier(self._settings.auth)
 
-    async def _serve_until_stop(self, server: GRPCServer, metrics_port: int | None) -> None:
-        settings = self._settings.grpc
-        await server.start()
-        self._serving = True
-        self._log.info("serving", target=server.target, services=server.service_names, metrics_port=metrics_port)
-        await self._until_stop(server)
-        self._log.info("stopping", lame_duck_seconds=settings.lame_duck_seconds, drain_seconds=settings.drain_seconds)
-        await server.stop(settings.drain_seconds)
-        self._log.info("stopped")
+    def _http_server(self, application: Application) -> "HTTPServer | None":
+        if not self._settings.http.enabled:
+            return None
+        if application.http is None:
+            raise SettingsError(["this service has nothing to serve over HTTP: leave HTTP__ENABLED unset"])
+        from grpc_common.http_server import HTTPServer  # without HTTP, a service needs none of its packages
 
-    async def _until_stop(self, server: GRPCServer) -> None:
-        ended = asyncio.ensure_future(server.wait_for_termination())
+        lame_duck_seconds = self._settings.grpc.lame_duck_seconds
+        return HTTPServer(application.http, self._settings.http, lame_duck_seconds=lame_duck_seconds)
+
+    def _tell_where(
+        self, grpc_server: GRPCServer | None, http_server: "HTTPServer | None", metrics_port: int | None
+    ) -> None:
+        where: dict[str, Any] = {"metrics_port": metrics_port}
+        if http_server is not None:
+            where["http"] = http_server.url
+        if grpc_server is None:
+            self._log.info("started without gRPC", **where)
+        else:
+            self._log.info("serving", target=grpc_server.target, services=grpc_server.service_names, **where)
+
+    async def _until_stop(self, servers: Sequence[Server]) -> None:
+        ended = [asyncio.ensure_future(server.wait_for_termination()) for server in servers]
         asked = asyncio.ensure_future(self._stop.wait())
-        await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*ended, asked}, return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
             asked.cancel()
-            await ended  # raises what broke the server
-            raise RuntimeError("the server ended by itself")
-        ended.cancel()
-        with suppress(asyncio.CancelledError):
-            await ended
+            for each in ended:
+                if each.done():
+                    await each  # raises what broke the server
+            raise RuntimeError("a server ended by itself")
+        for each in ended:
+            each.cancel()
+        await asyncio.gather(*ended, return_exceptions=True)
+
+    async def _stop_all(self, servers: Sequence[Server]) -> None:
+        settings = self._settings.grpc
+        self._log.info("stopping", lame_duck_seconds=settings.lame_duck_seconds, drain_seconds=settings.drain_seconds)
+        async with asyncio.TaskGroup() as stopping:
+            for server in servers:
+                stopping.create_task(server.stop(settings.drain_seconds))
+        self._log.info("stopped")
 
     def _listen_for_signals(self) -> None:
         loop = asyncio.get_running_loop()

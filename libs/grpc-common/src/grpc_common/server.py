@@ -18,7 +18,7 @@ from grpc_common.health.servicer import HealthServicer
 from grpc_common.interceptors.concurrency import ConcurrencyLimitInterceptor
 from grpc_common.interceptors.error import ErrorInterceptor
 from grpc_common.keepalive import KEEPALIVE
-from grpc_common.listener import ListenError, check_port, clear_socket, is_exposed, tcp_address
+from grpc_common.listener import ListenError, check_port, clear_socket, is_exposed, remove_socket, tcp_address
 from grpc_common.reflection import add_reflection
 from grpc_common.settings import GRPCServerSettings, SettingsError, TLSSettings, plaintext_refusal
 from grpc_common.tls import CertificateFiles
@@ -192,13 +192,7 @@ class GRPCServer:
             callback()
         await stopping
         self._workers.shutdown(wait=False)
-        self._remove_socket()
-
-    def _remove_socket(self) -> None:
-        # Another process may have made its own socket there since.
-        path = self.unix_socket
-        if path is not None and path.exists() and path.stat().st_ino == self._socket_inode:
-            path.unlink()
+        remove_socket(self.unix_socket, self._socket_inode)
 
 
 def _limited(interceptors: Sequence[aio.ServerInterceptor] | None, limit: int) -> list[aio.ServerInterceptor]:

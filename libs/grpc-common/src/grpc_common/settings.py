@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettings
 
+from grpc_common.http_settings import HTTPServerSettings
 from grpc_common.listener import is_exposed
 
 DELIMITER: Final = "__"
@@ -178,6 +179,7 @@ class ServiceSettings(BaseSettings):
     )
 
     grpc: GRPCServerSettings = Field(default_factory=GRPCServerSettings, description="How the process serves gRPC.")
+    http: HTTPServerSettings = Field(default_factory=HTTPServerSettings, description="How the process serves HTTP.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",
         description="The least severe log lines that are written.",
