@@ -10,13 +10,14 @@ from grpc import aio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from grpc_common.background import background
+from grpc_common.listing.page_token_secrets import load_page_tokens
 from grpc_common.new_id import new_id
 from grpc_common.testing import in_process
 from items.changes import ChangeLog
 from items.feed import ChangeFeed
 from items.service import ItemService, StreamLimits
 from items.sql import SqlItemRepository
-from items.tokens import load_page_tokens
+from items.table import TOKEN_SECRETS
 from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
 from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_server as add_to_server
 
@@ -42,7 +43,7 @@ async def reached(
     """Yields a channel to the service."""
     feed = ChangeFeed(ChangeLog(engine), poll=0.02)
     repository = SqlItemRepository(engine, changed=feed.stir)
-    tokens = await load_page_tokens(engine)
+    tokens = await load_page_tokens(engine, TOKEN_SECRETS)
     service = ItemService(repository, feed, tokens, limits, clock=clock, new_id=new_id)
     async with background(feed.run()), in_process(partial(add_to_server, service), **chain) as channel:
         yield channel

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine  # noqa: E402
 
 from bench.chain.server import whole_chain  # noqa: E402
 from grpc_common.database.engine import Limits, open_engine  # noqa: E402
+from grpc_common.listing.page_token_secrets import load_page_tokens  # noqa: E402
 from grpc_common.new_id import new_id  # noqa: E402
 from items.cache import cached  # noqa: E402
 from items.cache_store import CacheLimits  # noqa: E402
@@ -24,7 +25,7 @@ from items.feed import ChangeFeed  # noqa: E402
 from items.repository import ItemRepository  # noqa: E402
 from items.service import ItemService, StreamLimits  # noqa: E402
 from items.sql import SqlItemRepository  # noqa: E402
-from items.tokens import load_page_tokens  # noqa: E402
+from items.table import TOKEN_SECRETS  # noqa: E402
 from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_server  # noqa: E402
 
 STREAMS = StreamLimits(batch_items=5_000, transaction_items=500, ahead=16, heartbeat=10)
@@ -38,7 +39,7 @@ async def make_server(engine: AsyncEngine, repository: ItemRepository, feed: Cha
     service = ItemService(
         repository,
         feed,
-        await load_page_tokens(engine),
+        await load_page_tokens(engine, TOKEN_SECRETS),
         STREAMS,
         clock=partial(datetime.now, UTC),
         new_id=new_id,

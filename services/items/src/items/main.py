@@ -9,6 +9,7 @@ from grpc_common.application import Application
 from grpc_common.background import background
 from grpc_common.database.engine import answers, open_engine
 from grpc_common.health.check import DependencyCheck
+from grpc_common.listing.page_token_secrets import load_page_tokens
 from grpc_common.new_id import new_id
 from grpc_common.outbox.telling import telling
 from grpc_common.run import run
@@ -20,8 +21,7 @@ from items.migrate import MIGRATIONS
 from items.service import ItemService
 from items.settings import ItemsSettings
 from items.sql import SqlItemRepository
-from items.table import OUTBOX
-from items.tokens import load_page_tokens
+from items.table import OUTBOX, TOKEN_SECRETS
 from items.upkeep import Upkeep
 from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_server
 
@@ -35,7 +35,7 @@ async def build(settings: ItemsSettings) -> AsyncIterator[Application]:
         await MIGRATIONS.upgrade(url)
     async with open_engine(url, settings.database_limits, "items") as engine:
         await MIGRATIONS.require_current(engine)
-        tokens = await load_page_tokens(engine)
+        tokens = await load_page_tokens(engine, TOKEN_SECRETS)
         log = ChangeLog(engine)
         feed = ChangeFeed(log, poll=settings.watch_poll)
         upkeep = Upkeep(engine, log, settings.kept, clock)

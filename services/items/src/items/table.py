@@ -23,6 +23,7 @@ from sqlmodel import Field, SQLModel
 
 from grpc_common.database.column_types import UtcDateTime, code
 from grpc_common.database.constraint_names import NAMES
+from grpc_common.listing.page_token_secrets import page_token_secrets
 from grpc_common.outbox.table import outbox_table
 from items.item import DESCRIPTION_MAX, ID_MAX, NAME_MAX, SKU_MAX, Item
 
@@ -110,15 +111,7 @@ REQUESTS = Table(
 )
 """The requests to create an item that a repeat is known by, and which item each created, when."""
 
-TOKEN_SECRETS = Table(
-    "item_token_secrets",
-    ItemRow.metadata,
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("secret", LargeBinary(32), nullable=False),
-)
-"""What tokens are sealed with, so that all replicas read each other's; the greatest number is the newest. It guards no
-permission: who can read the database gains nothing by it.
-"""
+TOKEN_SECRETS = page_token_secrets("item_token_secrets", ItemRow.metadata)
 
 OUTBOX = outbox_table("item_outbox", ItemRow.metadata, subject="item_id")
 """Events to be told to others, and those that were told a while ago."""

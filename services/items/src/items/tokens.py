@@ -1,22 +1,8 @@
-"""Where lists and watches go on, as texts that mean nothing to callers."""
+"""Where watches go on, as texts that mean nothing to callers."""
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from grpc_common.database.driver_errors import translated_errors
-from grpc_common.database.reader import Reader
 from grpc_common.errors import ValidationError
 from grpc_common.listing.page_token import PageTokens
 from items.listed import CHANGE_LIST
-from items.table import TOKEN_SECRETS
-
-
-async def load_page_tokens(engine: AsyncEngine) -> PageTokens:
-    """Returns what seals and opens tokens, with the secrets that all replicas share."""
-    with translated_errors():
-        newest = select(TOKEN_SECRETS.c.secret).order_by(TOKEN_SECRETS.c.number.desc())
-        rows = await Reader(engine).rows(newest)
-    return PageTokens(*(row.secret for row in rows))
 
 
 class ResumeTokens:
