@@ -29,3 +29,14 @@ class UtcDateTime(TypeDecorator[datetime]):
 def code(length: int) -> String:
     """A text that is compared byte by byte: PostgreSQL then sorts it as SQLite does, and fastest."""
     return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+def can_hold(value: str) -> bool:
+    """Say whether both databases can hold the text: PostgreSQL has no NUL, and half of a surrogate pair is in no
+    encoding. What nobody can keep needs not be looked for, where it would only be an error.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
