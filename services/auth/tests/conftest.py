@@ -1,4 +1,4 @@
-"""A real OpenBao with a transit engine, and a clock."""
+"""A real OpenBao with a transit engine, the two databases, migrated and empty, and a clock."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,9 +8,17 @@ from pathlib import Path
 import hvac
 import pytest
 import pytest_asyncio
+from sqlalchemy import delete, update
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from auth.migrate import MIGRATIONS
+from auth.table import ADMINISTRATORS, CLIENTS, FAMILIES, OUTBOX, USERS
+from grpc_common.database.engine import Limits, open_engine
 from grpc_common.fixed_clock import FixedClock
+from localmesh.fixtures import NewDatabase, kind, new_database, postgres
 from localmesh.parts.openbao import OpenBao
+
+__all__ = ["kind", "new_database", "postgres"]
 
 
 @pytest.fixture
@@ -43,3 +51,32 @@ async def with_transit(folder: Path) -> AsyncIterator[OpenBao]:
 def vault(openbao: OpenBao) -> hvac.Client:
     """A client that may do everything."""
     return openbao.client()
+
+
+@pytest.fixture(scope="session")
+def limits() -> Limits:
+    return Limits(connections=10, pool_timeout=5, connect_timeout=5, statement_timeout=5)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def migrated_url(new_database: NewDatabase) -> str:
+    """The url of a database with the newest schema."""
+    url = await new_database()
+    await MIGRATIONS.upgrade(url)
+    return url
+
+
+@pytest_asyncio.fixture
+async def engine(migrated_url: str, limits: Limits) -> AsyncIterator[AsyncEngine]:
+    """The migrated database, with nobody in it."""
+    async with open_engine(migrated_url, limits) as engine:
+        await empty(engine)
+        yield engine
+
+
+async def empty(engine: AsyncEngine) -> None:
+    """Forget everybody and everything."""
+    async with engine.begin() as connection:
+        for table in (USERS, CLIENTS, FAMILIES, OUTBOX):
+            await connection.execute(delete(table))
+        await connection.execute(update(ADMINISTRATORS).values(first_id=None, removals=0))

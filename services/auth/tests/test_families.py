@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from auth.family import Families, Family
+from auth.sql_families import SqlFamilies
 from memory_families import MemoryFamilies
 
 NOW = 1_800_000_000.25
@@ -29,9 +30,15 @@ def next_of(before: Family, now: float = NOW + 1) -> Family:
     return before.rotated(bytes(reversed(range(32))), now, grace=10)
 
 
-@pytest.fixture(params=["memory"])
-def families(request: pytest.FixtureRequest) -> Families:
-    return MemoryFamilies()
+@pytest.fixture(scope="session", params=["memory", "postgresql", "sqlite"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """What keeps the families."""
+    return str(request.param)
+
+
+@pytest.fixture
+def families(request: pytest.FixtureRequest, kind: str) -> Families:
+    return MemoryFamilies() if kind == "memory" else SqlFamilies(request.getfixturevalue("engine"))
 
 
 class TestFamilies:

@@ -8,11 +8,10 @@ from typing import Any
 import child
 import pytest
 import pytest_asyncio
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 
 from grpc_common.database.engine import Limits, open_engine
+from grpc_common.database.schema import differences, tables
 from grpc_common.errors import DatabaseError
 from items.migrate import MIGRATIONS
 from items.table import ItemRow
@@ -31,33 +30,10 @@ async def ask[T](url: str, limits: Limits, question: Callable[[Connection], T]) 
         return await connection.run_sync(question)
 
 
-def schema(connection: Connection) -> dict[str, Any]:
-    """Everything the database says about the tables of the service."""
-    inspector = inspect(connection)
-    return {
-        table: {
-            "columns": [{**column, "type": repr(column["type"])} for column in inspector.get_columns(table)],
-            "key": inspector.get_pk_constraint(table),
-            "unique": inspector.get_unique_constraints(table),
-            "checks": sorted(inspector.get_check_constraints(table), key=lambda check: str(check["name"])),
-            "indexes": [
-                {**index, "dialect_options": str({k: str(v) for k, v in index.get("dialect_options", {}).items()})}
-                for index in inspector.get_indexes(table)
-            ],
-            "foreign": inspector.get_foreign_keys(table),
-        }
-        for table in sorted(set(inspector.get_table_names()) - {"alembic_version", "sqlite_sequence"})
-    }
-
-
 async def test_autogenerate_finds_no_difference(url: str, limits: Limits) -> None:
-    def differences(connection: Connection) -> Any:
-        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
-        return compare_metadata(context, ItemRow.metadata)
-
     await MIGRATIONS.upgrade(url)
 
-    assert await ask(url, limits, differences) == []
+    assert await ask(url, limits, lambda connection: differences(connection, ItemRow.metadata)) == []
 
 
 async def test_the_migrated_schema_is_the_one_the_tables_would_make(
@@ -68,10 +44,10 @@ async def test_the_migrated_schema_is_the_one_the_tables_would_make(
     async with open_engine(made, limits) as engine, engine.begin() as connection:
         await connection.run_sync(ItemRow.metadata.create_all)
 
-    migrated = await ask(url, limits, schema)
+    migrated = await ask(url, limits, tables)
 
     assert set(migrated) == TABLES
-    assert migrated == await ask(made, limits, schema)
+    assert migrated == await ask(made, limits, tables)
 
 
 async def test_migrating_again_changes_nothing_and_keeps_the_items(url: str, limits: Limits) -> None:
@@ -86,13 +62,13 @@ async def test_migrating_again_changes_nothing_and_keeps_the_items(url: str, lim
 
 async def test_down_and_up_again(url: str, limits: Limits) -> None:
     await MIGRATIONS.upgrade(url)
-    there = await ask(url, limits, schema)
+    there = await ask(url, limits, tables)
 
     await MIGRATIONS.downgrade(url, "base")
-    assert await ask(url, limits, schema) == {}
+    assert await ask(url, limits, tables) == {}
 
     await MIGRATIONS.upgrade(url)
-    assert await ask(url, limits, schema) == there
+    assert await ask(url, limits, tables) == there
 
 
 async def test_several_processes_migrate_at_once(url: str, limits: Limits) -> None:
@@ -101,7 +77,7 @@ async def test_several_processes_migrate_at_once(url: str, limits: Limits) -> No
     outcomes = await asyncio.gather(*(program.communicate() for program in programs))
 
     assert [program.returncode for program in programs] == [0] * 3, outcomes
-    assert set(await ask(url, limits, schema)) == TABLES
+    assert set(await ask(url, limits, tables)) == TABLES
 
 
 async def test_a_database_without_the_migrations_is_not_served(url: str, limits: Limits) -> None:

@@ -110,7 +110,7 @@ def row_of_user(user: User) -> Mapping[str, Any]:
 
 def user_of(row: Row[Any]) -> User:
     """Return the user of a row with USER_COLUMNS."""
-    return User(*row)
+    return User(**row._mapping)  # noqa: SLF001  # a public name that cannot clash with a column
 
 
 def row_of_client(client: Client) -> Mapping[str, Any]:

@@ -1,0 +1,108 @@
+"""The migrations make the schema that the code expects, whatever happens while they run."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import Connection, Row, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from auth.listed import USER_LIST
+from auth.migrate import MIGRATIONS
+from auth.table import ADMINISTRATORS, METADATA, TOKEN_SECRETS
+from grpc_common.database.engine import Limits, open_engine
+from grpc_common.database.schema import differences, tables
+from grpc_common.errors import DatabaseError
+from grpc_common.listing.page_token_secrets import load_page_tokens
+from localmesh.fixtures import NewDatabase
+
+TABLES = {"administrators", "auth_outbox", "auth_token_secrets", "clients", "families", "users"}
+
+
+@pytest_asyncio.fixture
+async def url(new_database: NewDatabase) -> str:
+    """The url of a database with nothing in it."""
+    return await new_database()
+
+
+async def ask[T](url: str, limits: Limits, question: Callable[[Connection], T]) -> T:
+    async with open_engine(url, limits) as engine, engine.connect() as connection:
+        return await connection.run_sync(question)
+
+
+@pytest.mark.filterwarnings("ignore:Computed default")  # PostgreSQL writes it in its own way; the next test compares it
+async def test_autogenerate_finds_no_difference(url: str, limits: Limits) -> None:
+    await MIGRATIONS.upgrade(url)
+
+    assert await ask(url, limits, lambda connection: differences(connection, METADATA)) == []
+
+
+async def test_the_migrated_schema_is_the_one_the_tables_would_make(
+    url: str, new_database: NewDatabase, limits: Limits
+) -> None:
+    await MIGRATIONS.upgrade(url)
+    made = await new_database()
+    async with open_engine(made, limits) as engine, engine.begin() as connection:
+        await connection.run_sync(METADATA.create_all)
+
+    migrated = await ask(url, limits, tables)
+
+    assert set(migrated) == TABLES
+    assert migrated == await ask(made, limits, tables)
+
+
+async def test_migrating_again_changes_nothing_and_keeps_what_is_there(url: str, limits: Limits) -> None:
+    await MIGRATIONS.upgrade(url)
+    async with open_engine(url, limits) as engine, engine.begin() as connection:
+        await connection.execute(text("UPDATE administrators SET first_id = 'u-1'"))
+        there = await everything(connection)
+
+    await MIGRATIONS.upgrade(url)
+
+    async with open_engine(url, limits) as engine, engine.begin() as connection:
+        assert await everything(connection) == there
+
+
+async def everything(connection: AsyncConnection) -> Sequence[Row[Any]]:
+    """The rows that a migration has made."""
+    found = [await connection.execute(select(table)) for table in (ADMINISTRATORS, TOKEN_SECRETS)]
+    return [row for rows in found for row in rows]
+
+
+async def test_down_and_up_again(url: str, limits: Limits) -> None:
+    await MIGRATIONS.upgrade(url)
+    there = await ask(url, limits, tables)
+
+    await MIGRATIONS.downgrade(url, "base")
+    assert await ask(url, limits, tables) == {}
+
+    await MIGRATIONS.upgrade(url)
+    assert await ask(url, limits, tables) == there
+
+
+async def test_several_migrate_at_once(url: str, limits: Limits) -> None:
+    await asyncio.gather(*(MIGRATIONS.upgrade(url) for _ in range(3)))
+
+    assert set(await ask(url, limits, tables)) == TABLES
+    rows = select(func.count()).select_from(TOKEN_SECRETS)
+    assert await ask(url, limits, lambda connection: connection.execute(rows).scalar_one()) == 1
+
+
+async def test_a_database_without_the_migrations_is_not_served(url: str, limits: Limits) -> None:
+    async with open_engine(url, limits) as engine:
+        with pytest.raises(DatabaseError, match=r"run python -m auth\.migrate first"):
+            await MIGRATIONS.require_current(engine)
+
+    await MIGRATIONS.upgrade(url)
+
+    async with open_engine(url, limits) as engine:
+        await MIGRATIONS.require_current(engine)
+
+
+async def test_page_tokens_are_read_by_all_who_have_the_database(engine: AsyncEngine) -> None:
+    query = USER_LIST.query()
+    token = (await load_page_tokens(engine, TOKEN_SECRETS)).write(query, ("alice",))
+
+    assert (await load_page_tokens(engine, TOKEN_SECRETS)).read(token, query) == ("alice",)
