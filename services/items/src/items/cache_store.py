@@ -10,21 +10,16 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
-import structlog
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
 from grpc_common import deadline
+from grpc_common.valkey_link import ValkeyAwayError, ValkeyLink, ValkeyPausedError, open_link
 from items import cache_scripts
 
 LEASE: Final = 2.0
 """Seconds after which a reader that stored nothing counts as dead."""
 CHANGE: Final = 15.0
 """Seconds after which a writer that did not end its change counts as dead: longer than any transaction may take."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
-"""Seconds without the cache after a failure; each failure that follows doubles them."""
+MEND_EVERY: Final = 0.05
+"""Seconds between two tries to take away what could not be taken away."""
 MOST_OWED: Final = 10_000
 
 
@@ -75,25 +70,22 @@ class CacheStore:
     not read here, and is taken away later.
     """
 
-    def __init__(self, client: Redis, limits: CacheLimits) -> None:
-        self._client = client
+    def __init__(self, link: ValkeyLink, limits: CacheLimits) -> None:
+        self._link = link
         self._limits = limits
-        self._read = client.register_script(cache_scripts.READ)
-        self._store = client.register_script(cache_scripts.STORE)
-        self._release = client.register_script(cache_scripts.RELEASE)
-        self._begin = client.register_script(cache_scripts.BEGIN)
-        self._end = client.register_script(cache_scripts.END)
-        self._free = asyncio.Semaphore(limits.connections)
-        self._pause = 0.0
-        self._paused_until = 0.0
+        script = link.client.register_script
+        self._read = script(cache_scripts.READ)
+        self._store = script(cache_scripts.STORE)
+        self._release = script(cache_scripts.RELEASE)
+        self._begin = script(cache_scripts.BEGIN)
+        self._end = script(cache_scripts.END)
         self._owed: dict[str, float] = {}
         self._blind_until = 0.0
         self._mending: asyncio.Task[None] | None = None
-        self._log = structlog.get_logger(component="cache")
 
     async def answers(self) -> bool:
         """Says whether Valkey answers."""
-        return bool(await self._client.ping())
+        return await self._link.answers()
 
     async def read(self, key: str) -> Answer:
         """Returns the value, or the right to store one, or why there is neither."""
@@ -147,7 +139,7 @@ class CacheStore:
 
     async def _drop(self, keys: Sequence[str]) -> bool:
         names = [name for key in keys for name in _keys(key)[:2]]
-        return not names or await self._tell(lambda: self._client.delete(*names))
+        return not names or await self._tell(lambda: self._link.client.delete(*names))
 
     async def _tell(self, command: Callable[[], Awaitable[Any]]) -> bool:
         return not isinstance(await self._run(command, self._limits.timeout), Failed | Paused)
@@ -156,27 +148,12 @@ class CacheStore:
         return await self._run(command, deadline.remaining(self._limits.timeout) or 0)
 
     async def _run(self, command: Callable[[], Awaitable[Any]], patience: float) -> Any:
-        async with self._free:
-            now = monotonic()
-            if now < self._paused_until:
-                return Paused()
-            if self._pause:
-                self._paused_until = now + patience  # one tries, the others do not wait for it
-            try:
-                async with asyncio.timeout(patience):
-                    answer = await command()
-            except (RedisError, OSError, TimeoutError) as error:
-                if patience >= self._limits.timeout or not isinstance(error, TimeoutError):  # else the caller's fault
-                    self._fail(error)
-                return Failed()
-            self._pause = self._paused_until = 0.0
-            return answer
-
-    def _fail(self, error: Exception) -> None:
-        if not self._pause:
-            self._log.warning("the cache fails: going on without it", reason=str(error) or type(error).__name__)
-        self._pause = min(self._pause * 2 or FIRST_PAUSE, LONGEST_PAUSE)
-        self._paused_until = monotonic() + self._pause
+        try:
+            return await self._link.ask(command, patience)
+        except ValkeyPausedError:
+            return Paused()
+        except ValkeyAwayError:
+            return Failed()
 
     def _must_not_read(self, key: str) -> bool:
         return monotonic() < self._blind_until or key in self._owed
@@ -193,7 +170,7 @@ class CacheStore:
 
     async def _mend(self) -> None:
         while self._owed:
-            await asyncio.sleep(max(FIRST_PAUSE / 5, self._paused_until - monotonic()))
+            await asyncio.sleep(max(MEND_EVERY, self._link.paused_for))
             for key, over in list(self._owed.items()):
                 if monotonic() > over or await self._drop([key]):
                     self._owed.pop(key, None)
@@ -204,20 +181,12 @@ class CacheStore:
 @asynccontextmanager
 async def open_store(url: str, limits: CacheLimits) -> AsyncIterator[CacheStore]:
     """Yields the cache at `redis://…`, `rediss://…` or `unix://…`, whether or not it answers."""
-    pool = ConnectionPool.from_url(
-        url,
-        max_connections=limits.connections,
-        socket_timeout=limits.timeout,
-        socket_connect_timeout=limits.timeout,
-        retry=Retry(NoBackoff(), 0),
-    )
-    async with Redis(connection_pool=pool) as client:
-        store = CacheStore(client, limits)
+    async with open_link(url, connections=limits.connections, timeout=limits.timeout, component="cache") as link:
+        store = CacheStore(link, limits)
         try:
             yield store
         finally:
             await store.close()
-            await pool.disconnect()
 
 
 def _keys(key: str) -> list[str]:
