@@ -9,7 +9,7 @@ from auth.password import PasswordHasher
 from auth.recorder import Recorder
 from auth.repository import Users
 from auth.user import User, account_of
-from grpc_common.errors import UnauthorizedError
+from grpc_common.errors import AppException, UnauthorizedError
 
 
 class LoginRefusedError(UnauthorizedError):
@@ -39,13 +39,19 @@ class Credentials:
 
         Raises:
             LoginRefusedError: it is none.
-            RateLimitError: the address tries too often, or too many passwords are being checked at once.
+            RateLimitError: the address tries too often, or too many passwords are being checked at once, of the account
+                or of all.
             ExternalServiceError: the database cannot be reached.
         """
         attempt = Attempt(account_of(username), caller.address)
         open_ = await self._guard.enter(attempt)
-        user = await self._users.find(attempt.account)
-        verdict = await self._hasher.verify(password, user.password_hash if user is not None else None)
+        try:
+            user = await self._users.find(attempt.account)
+            verdict = await self._hasher.verify(password, user.password_hash if user is not None else None)
+        except AppException:
+            if open_:
+                await self._guard.undecided(attempt)
+            raise
         if user is None or user.disabled or not open_ or not verdict.right:
             if open_:
                 await self._guard.failed(attempt)

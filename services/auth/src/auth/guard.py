@@ -1,13 +1,17 @@
 """Who may try a password: what holds guessing up."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from ipaddress import IPv4Address, IPv6Network, ip_address
+from typing import Final, Protocol
+
+SITE_BITS: Final = 64
+"""Whoever has one address of IPv6 has all that begin with the same 64 bits (RFC 4291 §2.5.4, RFC 6177 §2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try: the name that was given, as `account_of` gives it, whether or not anybody has it; and where it came
-    from, empty when unknown.
+    from, empty when unknown. Without an account only the address counts.
     """
 
     account: str
@@ -15,14 +19,28 @@ class Attempt:
 
 
 class LoginGuard(Protocol):
-    """Counts tries per account and per address. It never fails: a guard that is not there lets people in."""
+    """Counts tries per account and per address. It never fails: a guard that is not there lets people in.
+
+    An account is locked for a time after too many wrong passwords, whether or not anybody has it, so that a lock tells
+    nothing about that. A try counts as wrong from its beginning: however many begin at once, no more get through than
+    one after the other would.
+
+    Who knows no password can lock an account, and again as soon as the lock is over. That does not lock its user out:
+
+    - An address from which the account logged in before is counted by itself. What others do elsewhere does not lock
+      the account there, and somebody who shares that address locks it there only.
+    - From a new address the user is locked out while the attack goes on, and `longest_pause` longer at the most. A try
+      while the account is locked does not make it longer.
+    - Tokens are not touched: whoever is logged in stays so, and refreshes.
+    """
 
     async def enter(self, attempt: Attempt) -> bool:
         """Say whether the account may be tried; one that may not is answered as a wrong password is, after the same
-        work.
+        work. When it may, one of the other verbs tells what became of it.
 
         Raises:
-            RateLimitError: the address tries too often.
+            RateLimitError: the address tries too often; or the account has as many tries as it may, and the last one is
+                not judged yet.
         """
         ...
 
@@ -33,3 +51,20 @@ class LoginGuard(Protocol):
     async def succeeded(self, attempt: Attempt) -> None:
         """Note that the password was right."""
         ...
+
+    async def undecided(self, attempt: Attempt) -> None:
+        """Note that nobody looked at the password, so that the try counts for nothing."""
+        ...
+
+
+def network_of(address: str) -> str:
+    """Return what counts as one address: an address of IPv4, the /64 of one of IPv6, and other text as it is."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(IPv6Network((parsed.packed, SITE_BITS), strict=False))

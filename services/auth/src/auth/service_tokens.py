@@ -13,7 +13,7 @@ from auth.issued import Issued
 from auth.recorder import Recorder
 from auth.repository import Clients
 from auth.scopes import granted
-from grpc_common.errors import UnauthorizedError
+from grpc_common.errors import AppException, UnauthorizedError
 
 
 class ClientRefusedError(UnauthorizedError):
@@ -60,9 +60,13 @@ class ServiceTokens:
 
         A client is not locked out, as its secret cannot be guessed: only the address is held up.
         """
-        attempt = Attempt(f"client:{client_id}", caller.address)
+        attempt = Attempt("", caller.address)
         await self._guard.enter(attempt)
-        client = await self._clients.get(client_id)
+        try:
+            client = await self._clients.get(client_id)
+        except AppException:
+            await self._guard.undecided(attempt)
+            raise
         if client is None or not client.is_proved_by(secret):
             await self._guard.failed(attempt)
             known, reason = ("", "unknown_client") if client is None else (client.id, "wrong_secret")
@@ -70,4 +74,5 @@ class ServiceTokens:
                 Kind.CLIENT_REFUSED, subject=known, client_id=known, reason=reason, address=caller.address
             )
             raise ClientRefusedError
+        await self._guard.succeeded(attempt)
         return client

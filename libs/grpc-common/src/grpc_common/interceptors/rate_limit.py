@@ -63,6 +63,12 @@ class Buckets:
             self._levels.popitem(last=False)
         return 0.0
 
+    def give(self, name: str) -> None:
+        """Put a token back that was taken."""
+        if (level := self._levels.get(name)) is not None:
+            tokens, when = level
+            self._levels[name] = tokens + 1, when  # no more than the burst once it is looked at
+
 
 def caller(call: Call) -> str:
     """Return the subject of the principal, or the host of the peer without its port."""
