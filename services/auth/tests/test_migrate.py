@@ -102,7 +102,7 @@ async def test_a_database_without_the_migrations_is_not_served(url: str, limits:
 
 
 async def test_page_tokens_are_read_by_all_who_have_the_database(engine: AsyncEngine) -> None:
-    query = USER_LIST.query()
+    query = USER_LIST
     token = (await load_page_tokens(engine, TOKEN_SECRETS)).write(query, ("alice",))
 
     assert (await load_page_tokens(engine, TOKEN_SECRETS)).read(token, query) == ("alice",)

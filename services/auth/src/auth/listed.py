@@ -8,5 +8,5 @@ from grpc_common.listing.listed import Listed
 
 USER_LIST: Final = Listed(
     [Field(name="username", column=USERS.c.username, kind=Kind.TEXT, unique=True)], key="username"
-)
+).query()
 """By name, which is all that a page token says."""

@@ -3,6 +3,10 @@
 from pathlib import Path
 from typing import Final
 
+from auth.settings import AuthServiceSettings
 from grpc_common.database.migrations import Migrations
 
 MIGRATIONS: Final = Migrations("auth", Path(__file__).parent / "migrations")
+
+if __name__ == "__main__":
+    MIGRATIONS.main(AuthServiceSettings)

@@ -30,6 +30,11 @@ def read_secrets(text: SecretStr) -> list[SecretBytes]:
     return [SecretBytes(bytes.fromhex(each)) for each in found]
 
 
+def server_secrets(given: SecretStr, path: Path) -> list[SecretBytes]:
+    """Return the secrets that are given, or else those in the file; raises as `read_or_make` does."""
+    return read_secrets(given) if given else read_or_make(path)
+
+
 def read_or_make(path: Path) -> list[SecretBytes]:
     """Return the secrets in the file, which is made the first time and which nobody but its owner may read.
 

@@ -1,0 +1,37 @@
+"""The signing keys that the settings name."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import structlog
+
+from auth.file_signer import FileSigner
+from auth.key_ring import KeyRing
+from auth.settings import AuthServiceSettings
+from auth.signer import Signer
+from grpc_common.background import background
+from grpc_common.errors import ExternalServiceError
+
+
+@asynccontextmanager
+async def open_keys(settings: AuthServiceSettings) -> AsyncIterator[KeyRing]:
+    """Yield the ring of keys, which makes new ones and destroys old ones when it is time."""
+    async with _signer(settings) as signer:
+        ring = KeyRing(signer, settings.key_schedule, refresh=settings.key_read)
+        async with background(_keep_up(ring, settings.key_read)):
+            yield ring
+
+
+def _signer(settings: AuthServiceSettings) -> AbstractAsyncContextManager[Signer]:
+    return FileSigner(settings.key_file, settings.key_name, settings.key_algorithm)
+
+
+async def _keep_up(ring: KeyRing, interval: float) -> None:
+    log = structlog.get_logger(component="keys")
+    while True:
+        try:
+            await ring.upkeep()
+        except ExternalServiceError as error:
+            log.warning("the signing keys are not looked after", reason=error.message)
+        await asyncio.sleep(interval)

@@ -1,0 +1,150 @@
+"""The AuthService."""
+
+from typing import Any, Final, override
+
+from google.protobuf.empty_pb2 import Empty
+from grpc.aio import ServicerContext
+from pydantic import SecretStr
+
+from auth.caller import Caller
+from auth.mapper import introspection_to_proto, service_token_to_proto, session_to_proto, user_to_proto
+from auth.use_cases import UseCases
+from auth.user import ADMIN
+from auth.user_pages import UserPages
+from grpc_common.errors import NotFoundError, UnauthorizedError
+from grpc_common.principal import Principal, current_principal
+from meshwork.auth.v1 import auth_service_pb2 as pb
+from meshwork.auth.v1.auth_service_pb2_grpc import AuthServiceServicer
+
+type Context = ServicerContext[Any, Any]
+
+ME: Final = "me"
+"""The id that stands for the caller."""
+
+
+class AuthService(AuthServiceServicer):
+    """Each RPC reads the request, asks a use case, maps the answer; what goes wrong is raised."""
+
+    def __init__(self, does: UseCases, pages: UserPages) -> None:
+        self._accounts = does.accounts
+        self._clients = does.clients
+        self._sessions = does.sessions
+        self._service_tokens = does.service_tokens
+        self._tokens = does.tokens
+        self._pages = pages
+
+    @override
+    async def BootstrapAdmin(self, request: pb.BootstrapAdminRequest, context: Context) -> pb.User:
+        """Creates the first administrator."""
+        secret, password = SecretStr(request.secret), SecretStr(request.password)
+        return user_to_proto(await self._accounts.bootstrap(secret, request.username, password, _caller(context)))
+
+    @override
+    async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.User:
+        """Creates a user for whoever asks."""
+        password = SecretStr(request.password)
+        return user_to_proto(await self._accounts.register(request.username, password, _caller(context)))
+
+    @override
+    async def Login(self, request: pb.LoginRequest, context: Context) -> pb.TokenPair:
+        """Begins a session."""
+        password = SecretStr(request.password)
+        session = await self._sessions.log_in(request.username, password, request.scopes, _caller(context))
+        return session_to_proto(session)
+
+    @override
+    async def Refresh(self, request: pb.RefreshRequest, context: Context) -> pb.TokenPair:
+        """Carries a session on."""
+        return session_to_proto(await self._sessions.refresh(SecretStr(request.refresh_token)))
+
+    @override
+    async def Logout(self, request: pb.LogoutRequest, context: Context) -> Empty:
+        """Ends a session."""
+        await self._sessions.log_out(SecretStr(request.refresh_token))
+        return Empty()
+
+    @override
+    async def RevokeFamily(self, request: pb.RevokeFamilyRequest, context: Context) -> Empty:
+        """Ends a session by its id."""
+        principal = _principal()
+        owner = None if ADMIN in principal.roles else principal.subject
+        await self._sessions.revoke(request.family_id, owner=owner)
+        return Empty()
+
+    @override
+    async def Introspect(self, request: pb.IntrospectRequest, context: Context) -> pb.IntrospectResponse:
+        """Says what a token proves."""
+        return introspection_to_proto(await self._tokens.introspect(SecretStr(request.token)))
+
+    @override
+    async def IssueServiceToken(self, request: pb.IssueServiceTokenRequest, context: Context) -> pb.ServiceToken:
+        """Gives a client a token."""
+        secret = SecretStr(request.client_secret)
+        issued = await self._service_tokens.issue(request.client_id, secret, request.scopes, _caller(context))
+        return service_token_to_proto(issued)
+
+    @override
+    async def ChangePassword(self, request: pb.ChangePasswordRequest, context: Context) -> Empty:
+        """Gives the caller another password."""
+        current, wanted = SecretStr(request.current_password), SecretStr(request.new_password)
+        subject = _principal().subject
+        await self._accounts.change_password(subject, current, wanted, _caller(context), keep=request.family_id)
+        return Empty()
+
+    @override
+    async def GetUser(self, request: pb.GetUserRequest, context: Context) -> pb.User:
+        """Returns the caller, or for an administrator anybody."""
+        principal = _principal()
+        wanted = principal.subject if request.id == ME else request.id
+        if wanted != principal.subject and ADMIN not in principal.roles:
+            raise NotFoundError("there is no such user, or none that you may see")
+        return user_to_proto(await self._accounts.get(wanted))
+
+    @override
+    async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:
+        """Returns a page."""
+        users, token = await self._pages.page(request.page_token, request.page_size)
+        return pb.ListUsersResponse(users=map(user_to_proto, users), next_page_token=token)
+
+    @override
+    async def CreateUser(self, request: pb.CreateUserRequest, context: Context) -> pb.User:
+        """Creates a user with roles."""
+        password, actor = SecretStr(request.password), _principal().subject
+        return user_to_proto(await self._accounts.create(request.username, password, request.roles, actor=actor))
+
+    @override
+    async def SetRoles(self, request: pb.SetRolesRequest, context: Context) -> pb.User:
+        """Gives a user other roles."""
+        actor = _principal().subject
+        return user_to_proto(await self._accounts.set_roles(request.id, request.roles, request.etag, actor=actor))
+
+    @override
+    async def SetDisabled(self, request: pb.SetDisabledRequest, context: Context) -> pb.User:
+        """Says whether a user may log in."""
+        actor, disabled = _principal().subject, request.disabled
+        user = await self._accounts.set_disabled(request.id, request.etag, disabled=disabled, actor=actor)
+        return user_to_proto(user)
+
+    @override
+    async def CreateClient(self, request: pb.CreateClientRequest, context: Context) -> pb.ClientSecret:
+        """Creates a client."""
+        actor = _principal().subject
+        secret = await self._clients.create(request.client_id, request.roles, request.scopes, actor=actor)
+        return pb.ClientSecret(client_id=request.client_id, client_secret=secret.get_secret_value())
+
+    @override
+    async def DeleteClient(self, request: pb.DeleteClientRequest, context: Context) -> Empty:
+        """Deletes a client."""
+        await self._clients.delete(request.client_id, actor=_principal().subject)
+        return Empty()
+
+
+def _caller(context: Context) -> Caller:
+    return Caller(context.peer())
+
+
+def _principal() -> Principal:
+    principal = current_principal()
+    if principal is None:  # where no issuer is trusted, nobody is anybody
+        raise UnauthorizedError("this method needs a token, and this service was told to ask for none")
+    return principal

@@ -1,0 +1,36 @@
+"""Forgets sessions that nobody can carry on any more."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from auth.family import Families
+from grpc_common.errors import AppException
+
+FORGOTTEN_AT_ONCE = 1_000
+
+
+class Upkeep:
+    """Keeps the table of families bounded; `idle` is how many seconds a session lives unused, `clock` Unix seconds."""
+
+    def __init__(self, families: Families, idle: float, clock: Callable[[], float] = time.time) -> None:
+        self._families = families
+        self._idle = idle
+        self._clock = clock
+        self._log = structlog.get_logger(component="upkeep")
+
+    async def run(self, interval: float) -> None:
+        """Forget all that is due every `interval` seconds, for ever."""
+        while True:
+            try:
+                await self.once()
+            except AppException as error:
+                self._log.warning("upkeep failed", reason=error.message)
+            await asyncio.sleep(interval)
+
+    async def once(self) -> None:
+        """Forget all families that have not been used for so long."""
+        while await self._families.forget(self._clock() - self._idle, FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE:
+            pass

@@ -1,0 +1,79 @@
+"""What the service does, put together once for gRPC and for HTTP."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Self
+
+from pydantic import SecretBytes
+
+from auth.access_token import AccessTokens
+from auth.accounts import Accounts
+from auth.clients import ClientAccounts
+from auth.credentials import Credentials
+from auth.guard import LoginGuard
+from auth.introspection import Tokens
+from auth.key_ring import KeyRing
+from auth.password import PasswordHasher
+from auth.recorder import Recorder
+from auth.refresh import RefreshTokens
+from auth.service_tokens import ServiceTokens
+from auth.sessions import Sessions
+from auth.settings import AuthServiceSettings
+from auth.stores import Stores
+from grpc_common.new_id import new_id
+from grpc_common.token_verifier import TokenVerifier
+
+
+@dataclass(frozen=True, slots=True)
+class UseCases:
+    """Each of them, as they share what they stand on."""
+
+    accounts: Accounts
+    clients: ClientAccounts
+    sessions: Sessions
+    service_tokens: ServiceTokens
+    tokens: Tokens
+    refresh: RefreshTokens
+
+    @classmethod
+    def of(
+        cls,
+        settings: AuthServiceSettings,
+        stores: Stores,
+        ring: KeyRing,
+        verifier: TokenVerifier,
+        hasher: PasswordHasher,
+        guard: LoginGuard,
+        server_secrets: Sequence[SecretBytes],
+    ) -> Self:
+        """Put them together."""
+        clock = partial(datetime.now, UTC)
+        recorder = Recorder(stores.audit, clock)
+        access = AccessTokens(
+            ring, issuer=settings.auth.issuer, audience=settings.auth.audience, lifetime=settings.token_lifetime
+        )
+        refresh = RefreshTokens(stores.families, server_secrets, settings.lifetimes)
+        credentials = Credentials(stores.users, hasher, guard, recorder)
+        return cls(
+            accounts=Accounts(
+                stores.users,
+                hasher,
+                settings.password_policy,
+                refresh,
+                credentials,
+                recorder,
+                bootstrap=settings.bootstrap_secret,
+                registration=settings.registration,
+                clock=clock,
+                new_id=new_id,
+            ),
+            clients=ClientAccounts(stores.clients, recorder, clock),
+            sessions=Sessions(
+                stores.users, credentials, access, refresh, recorder, scopes=frozenset(settings.user_scopes)
+            ),
+            service_tokens=ServiceTokens(stores.clients, access, guard, recorder),
+            tokens=Tokens(verifier, stores.families, refresh, recorder),
+            refresh=refresh,
+        )

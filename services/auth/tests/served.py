@@ -1,0 +1,44 @@
+"""The whole service on a SQLite file and a file of keys, over a socket and through the standard chain."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from auth.main import build
+from auth.settings import AuthServiceSettings
+from grpc_common.chain import Chain
+from grpc_common.default_chain import default_interceptors
+from grpc_common.testing import in_process
+from meshwork.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+
+if TYPE_CHECKING:  # there is no such class at run time
+    from meshwork.auth.v1.auth_service_pb2_grpc import AuthServiceAsyncStub
+
+BOOTSTRAP = "a one-time secret"
+CHEAP = {"password_passes": 1, "password_memory": 1024}
+"""Hashes that take a millisecond."""
+
+
+def settings_in(folder: Path, **settings: Any) -> AuthServiceSettings:
+    """Settings of a service that keeps everything in the folder."""
+    return AuthServiceSettings(
+        database_url=SecretStr(f"sqlite+aiosqlite:///{folder}/auth.db"),
+        key_file=folder / "keys.json",
+        refresh_file=folder / "refresh",
+        bootstrap_secret=SecretStr(BOOTSTRAP),
+        **{**CHEAP, **settings},
+    )
+
+
+@asynccontextmanager
+async def serving(folder: Path, **settings: Any) -> AsyncIterator["AuthServiceAsyncStub"]:
+    """Yield a client of the service."""
+    async with build(settings_in(folder, **settings)) as application:
+        verifier = application.verifier
+        assert verifier is not None
+        chain = Chain(default_interceptors(jwt_service=verifier, revocations=verifier.revocations))
+        async with in_process(application.register, [chain]) as channel:
+            yield AuthServiceStub(channel)
