@@ -19,7 +19,7 @@ from pydantic import SecretBytes, SecretStr
 from redis.asyncio import Redis
 
 from auth import memory_guard
-from auth.guard import Attempt, LoginGuard, network_of
+from auth.guard import Attempt, LoginGuard
 from auth.guard_limits import DAY, HOUR, GuardLimits
 from auth.memory_guard import MemoryGuard
 from auth.open_guard import DegradingGuard, open_guard
@@ -257,23 +257,6 @@ async def test_addresses_nobody_knows_are_not_one_address(make: Make, clock: Fix
     guard = make(replace(LIMITS, address_rate=1, address_burst=1), clock)
     for number in range(10):
         await fail(guard, Attempt(f"user-{number}", ""))
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:DB8:1:2::", "2001:db8:1:2::/64"),
-        ("::1", "::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("", ""),
-        ("no address", "no address"),
-    ],
-)
-def test_all_addresses_of_a_site_are_one(address: str, network: str) -> None:
-    assert network_of(address) == network
 
 
 # Whatever happens

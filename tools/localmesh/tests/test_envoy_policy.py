@@ -229,6 +229,17 @@ def test_everybody_but_the_issuer_reaches_its_pages_through_the_own_sidecar(desc
     assert name == {"san_type": "URI", "matcher": {"exact": described.spiffe_id("auth")}}
 
 
+def test_only_the_ingress_says_where_a_call_comes_from(described, make_workloads, gate):
+    everyone = make_workloads()
+    front = _manager(ingress(described, gate, everyone))
+    assert front["use_remote_address"] is True
+    assert "xff_num_trusted_hops" not in front
+    made = sidecar(described, everyone[0], everyone, 4317)
+    assert "use_remote_address" not in _manager(made)  # else its own caller, the ingress, would be the client
+    for host in _hosts(made, listener=1):
+        assert host["request_headers_to_remove"] == ["x-envoy-external-address", "x-forwarded-for"]
+
+
 def test_an_inner_proxy_waits_less_long_for_a_page_than_an_outer_one(described, make_workloads, gate):
     everyone = make_workloads()
     configs = [

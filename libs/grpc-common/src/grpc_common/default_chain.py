@@ -31,10 +31,12 @@ def default_interceptors(
     tracer: Tracer | None = None,
     registry: CollectorRegistry = REGISTRY,
     log_payloads: bool = False,
+    behind_mesh: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> list[Interceptor]:
     """Return the interceptors every service has, outermost first; without `jwt_service` nobody is asked for a token.
 
+    `behind_mesh` none but our own sidecar connects from a loopback address, and it is believed whose calls it brings.
     `clock` gives the Unix seconds by which tokens end during a call. The context of the call
     (`grpc_common.call.current_call`) is there before any of them.
     """
@@ -54,7 +56,7 @@ def default_interceptors(
         # Before the request is parsed, and before anything tells a stranger whether a thing exists (AIP-211).
         *([AuthInterceptor(jwt_service, revocations=revocations, clock=clock)] if jwt_service is not None else []),
         # After auth, because it counts per principal.
-        RateLimitInterceptor(),
+        RateLimitInterceptor(behind_mesh=behind_mesh),
         # After all that could refuse the call without reading it; before validation, to show what that refuses.
         *([PayloadInterceptor()] if log_payloads else []),
         # Right before the handler, which sees no message that the proto's constraints do not allow.

@@ -136,6 +136,7 @@ class _Process[S: ServiceSettings]:
                 revocations=revocations,
                 tracer=self._tracing.tracer,
                 log_payloads=self._settings.log_payloads,
+                behind_mesh=self._settings.grpc.plaintext == "behind-mesh",
             )
             health = HealthServicer([*application.dependencies, LoopLag().check()])
             server = GRPCServer.from_settings(self._settings.grpc, [Chain(chain)], health)

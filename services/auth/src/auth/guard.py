@@ -1,11 +1,7 @@
 """Who may try a password: what holds guessing up."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Network, ip_address
-from typing import Final, Protocol
-
-SITE_BITS: Final = 64
-"""Whoever has one address of IPv6 has all that begin with the same 64 bits (RFC 4291 §2.5.4, RFC 6177 §2)."""
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +51,3 @@ class LoginGuard(Protocol):
     async def undecided(self, attempt: Attempt) -> None:
         """Note that nobody looked at the password, so that the try counts for nothing."""
         ...
-
-
-def network_of(address: str) -> str:
-    """Return what counts as one address: an address of IPv4, the /64 of one of IPv6, and other text as it is."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(IPv6Network((parsed.packed, SITE_BITS), strict=False))

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from auth.guard import Attempt, network_of
+from auth.guard import Attempt
 from auth.guard_limits import GuardLimits
+from grpc_common.client_address import network_of
 from grpc_common.errors import RateLimitError
 from grpc_common.interceptors.rate_limit import Buckets
 from grpc_common.policy import Rate

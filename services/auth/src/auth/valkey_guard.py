@@ -7,9 +7,10 @@ from typing import Final
 from pydantic import SecretBytes
 
 from auth import guard_scripts
-from auth.guard import Attempt, network_of
+from auth.guard import Attempt
 from auth.guard_limits import GuardLimits
 from auth.memory_guard import BUSY
+from grpc_common.client_address import network_of
 from grpc_common.errors import RateLimitError
 from grpc_common.valkey_link import ValkeyLink
 

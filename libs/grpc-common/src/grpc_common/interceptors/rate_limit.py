@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
+from grpc_common.client_address import address_of, network_of
 from grpc_common.errors import RateLimitError
 from grpc_common.policy import Rate
 
@@ -17,12 +18,14 @@ EPSILON: Final = 1e-6  # who waits as long as told must not be a rounding error 
 class RateLimitInterceptor(Interceptor):
     """A principal calls a method no more often than its policy's `rate`; more is refused and told when to come back.
 
-    Each server counts for itself. Callers without a principal are told apart by their host. The buckets of the
-    principals that called longest ago are forgotten first, as full: at most MAX_BUCKETS are kept for a method.
+    Each server counts for itself. Callers without a principal are told apart by their address, which `behind_mesh` a
+    sidecar on a loopback address tells. The buckets of those who called longest ago are forgotten first, as full: at
+    most MAX_BUCKETS are kept for a method.
     """
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic, *, behind_mesh: bool = False) -> None:
         self._clock = clock
+        self._behind_mesh = behind_mesh
 
     def wrap(self, method: Method, call_next: Run) -> Run:
         """Do nothing at all for a method without a rate."""
@@ -32,7 +35,7 @@ class RateLimitInterceptor(Interceptor):
         buckets = Buckets(rate, self._clock)
 
         async def run(call: Call, request: Any) -> Any:
-            wait = buckets.take(caller(call))
+            wait = buckets.take(caller(call, behind_mesh=self._behind_mesh))
             if wait > 0:
                 raise RateLimitError(f"too many calls of {method.path}", retry_after=wait)
             return await call_next(call, request)
@@ -70,9 +73,8 @@ class Buckets:
             self._levels[name] = tokens + 1, when  # no more than the burst once it is looked at
 
 
-def caller(call: Call) -> str:
-    """Return the subject of the principal, or the host of the peer without its port."""
+def caller(call: Call, *, behind_mesh: bool = False) -> str:
+    """Return the subject of the principal, or the network of who has none."""
     if call.principal is not None:
         return f"{call.principal.issuer} {call.principal.subject}"
-    host, _, _ = str(call.context.peer()).rpartition(":")
-    return host
+    return network_of(address_of(str(call.context.peer()), call.metadata, behind_mesh=behind_mesh))

@@ -1,6 +1,7 @@
 """What a service asks of others goes out through its sidecar: mutual TLS, to whoever is healthy."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from localmesh.envoy import routes, tls
 from localmesh.envoy.clusters import replicas
@@ -11,6 +12,9 @@ from localmesh.intent.http_route import http_routes_of
 from localmesh.intent.route import Hop
 from localmesh.topology import Topology
 from localmesh.workload import Workload, routes_of
+
+EDGE_ALONE: Final = ["x-envoy-external-address", "x-forwarded-for"]
+"""What nobody but the ingress may say: where a call comes from."""
 
 
 def outbound(topology: Topology, workload: Workload, others: Iterable[str], tracer: Tracer) -> Config:
@@ -30,12 +34,13 @@ def outbound(topology: Topology, workload: Workload, others: Iterable[str], trac
         yield from routes.observation(name)
 
     named = [virtual_host(name, [name, f"{name}.localhost"], inside(name)) for name in others]
+    default = virtual_host("default", ["*"], methods)
     manager = connection_manager(
         "outbound",
         codec_type="AUTO",  # who fetches a page may speak HTTP/1.1
         filters=[],
         local_reply_config=deadline_replies(),
-        hosts=[*named, virtual_host("default", ["*"], methods)],
+        hosts=[host | {"request_headers_to_remove": EDGE_ALONE} for host in (*named, default)],
         tracer=tracer,
     )
     return listener("outbound", unix(workload.outbound), manager)
