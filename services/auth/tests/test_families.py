@@ -119,6 +119,26 @@ class TestFamilies:
         ]
         assert await families.revoke_all("nobody", "administrator", NOW) == 0
 
+    async def test_the_old_are_forgotten_revoked_or_not_and_no_more_than_asked(self, families: Families) -> None:
+        for number in range(5):
+            await families.add(replace(family(f"{number}" * 32), rotated_at=NOW + number))
+        await families.revoke("1" * 32, "logged_out", NOW)
+
+        assert await families.forget(NOW, 10) == 0
+        assert await families.forget(NOW + 3, 2) == 2
+        assert await families.forget(NOW + 3, 2) == 1
+        assert await families.forget(NOW + 3, 2) == 0
+        found = [await families.find(f"{number}" * 32) for number in range(5)]
+        assert [each is None for each in found] == [True, True, True, False, False]
+
+    async def test_what_is_forgotten_is_neither_replaced_nor_revoked(self, families: Families) -> None:
+        await families.add(family())
+        await families.forget(NOW + 1, 10)
+
+        assert not await families.replace(next_of(family()))
+        assert not await families.revoke(family().id, "logged_out", NOW)
+        assert await families.revoke_all("alice", "disabled", NOW) == 0
+
 
 def test_a_family_shows_neither_its_salt_nor_a_hash() -> None:
     assert "x01" not in repr(family())

@@ -54,9 +54,12 @@ class SqlFamilies:
 
     async def revoke_all(self, subject: str, ending: Ending, at: float, *, keep: str = "") -> int:
         """Note the ending of all families at once."""
+        if not can_hold(subject):
+            return 0
         # In one order, so that two who do this at the same time do not wait for each other's rows for ever.
+        kept = keep if can_hold(keep) else ""
         theirs = select(FAMILIES.c.id).where(
-            FAMILIES.c.subject == subject, FAMILIES.c.id != keep, FAMILIES.c.revoked.is_(None)
+            FAMILIES.c.subject == subject, FAMILIES.c.id != kept, FAMILIES.c.revoked.is_(None)
         )
         locked = theirs.order_by(FAMILIES.c.id).with_for_update().cte("theirs")
         async with transaction(self._engine, self._changed) as connection:
@@ -66,8 +69,10 @@ class SqlFamilies:
         """Delete the oldest, but for those that another process is about to delete or change."""
         old = select(FAMILIES.c.id).where(FAMILIES.c.rotated_at < before).order_by(FAMILIES.c.rotated_at).limit(limit)
         chosen = old.with_for_update(skip_locked=True).cte("old")
+        deleting = delete(FAMILIES).where(FAMILIES.c.id.in_(select(chosen.c.id)))
         async with transaction(self._engine) as connection:
-            return (await connection.execute(delete(FAMILIES).where(FAMILIES.c.id.in_(select(chosen.c.id))))).rowcount
+            # SQLite's driver counts no rows of a statement that begins with a CTE.
+            return len((await connection.execute(deleting.returning(FAMILIES.c.id))).all())
 
 
 _FIND: Final = select(FAMILIES).where(FAMILIES.c.id == bindparam("family_id"))
