@@ -25,6 +25,6 @@ class Application:
     Those that do not end are cut off when the time to drain is over, and all calls wait for that.
     """
     verifier: TokenVerifier | None = None
-    """Judges callers' tokens in a service that issues them itself; without one the issuer of the settings is trusted."""
+    """Judges callers' tokens where the service issues them itself; None: the issuer of the settings is trusted."""
     http: ASGIApp | None = None
     """What is served over HTTP, in the same process and with the same end, where the settings enable that."""

@@ -42,7 +42,7 @@ class HTTPFront:
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])  # some name it by a member of HTTPStatus
                 ours = [(KEY.encode(), identity.encode()), *([CLOSE] if self.closing else [])]
                 others = [pair for pair in message.get("headers", ()) if pair[0] != KEY.encode()]
                 message = {**message, "headers": [*others, *ours]}

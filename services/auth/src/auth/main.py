@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 
+from auth.http import http_app
 from auth.migrate import MIGRATIONS
 from auth.open_guard import open_guard
 from auth.open_keys import open_keys
@@ -61,7 +62,7 @@ async def build(settings: AuthServiceSettings) -> AsyncIterator[Application]:
         ]
         async with background(Upkeep(stores.families, settings.refresh_idle).run(settings.upkeep_interval)):
             register = partial(add_AuthServiceServicer_to_server, service)
-            yield Application(register, checks, verifier=verifier)
+            yield Application(register, checks, verifier=verifier, http=http_app(does, ring, settings))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""OAuth 2.0 over HTTP: what stock clients speak."""

@@ -1,0 +1,130 @@
+"""The documents: keys and metadata, and what becomes of them while the signer is away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import pytest_asyncio
+from oauth_server import ISSUER, SECRET, OAuth, caller, serving
+
+from auth.oauth.metadata import MetadataEndpoint
+from auth.transit_signer import TransitSigner
+from grpc_common.jwk_set import KeySet
+from grpc_common.settings import SettingsError
+from localmesh.parts.openbao import OpenBao
+
+CLIENT = {"grant_type": "client_credentials", "client_id": "billing", "client_secret": SECRET}
+
+
+@pytest_asyncio.fixture
+async def oauth(tmp_path: Path) -> AsyncIterator[OAuth]:
+    async with serving(tmp_path) as oauth:
+        yield oauth
+
+
+@pytest_asyncio.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with caller() as http:
+        yield http
+
+
+async def test_the_keys_are_kept_for_less_than_a_key_is_published_ahead(oauth: OAuth, http: httpx.AsyncClient) -> None:
+    reply = await http.get(oauth.jwks)
+
+    assert reply.headers["cache-control"] == "public, max-age=60"
+    assert reply.headers["content-type"] == "application/jwk-set+json"
+    assert KeySet.parse(reply.content).kids == {"access-v1"}
+    assert "d" not in reply.json()["keys"][0]
+
+
+async def test_who_has_the_keys_already_gets_none(oauth: OAuth, http: httpx.AsyncClient) -> None:
+    etag = (await http.get(oauth.jwks)).headers["etag"]
+
+    for known in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+        reply = await http.get(oauth.jwks, headers={"if-none-match": known})
+        assert (reply.status_code, reply.content, reply.headers["etag"]) == (304, b"", etag)
+        assert reply.headers["cache-control"] == "public, max-age=60"
+    await oauth.ring.rotate()
+    reply = await http.get(oauth.jwks, headers={"if-none-match": etag})
+    assert KeySet.parse(reply.content).kids == {"access-v1", "access-v2"}
+
+
+async def test_a_head_has_what_a_get_would_have_had_and_no_body(oauth: OAuth, http: httpx.AsyncClient) -> None:
+    get, head = await http.get(oauth.jwks), await http.head(oauth.jwks)
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["etag"] == get.headers["etag"]
+
+
+async def test_without_the_signer_known_keys_are_published_and_no_token_is_issued_until_it_is_back(
+    own_openbao: OpenBao, tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    vault = await asyncio.to_thread(own_openbao.client)
+    async with (
+        TransitSigner(vault, "access", timeout=1.0) as signer,
+        serving(tmp_path, signer) as oauth,
+    ):
+        assert (await http.post(oauth.token, data=CLIENT)).status_code == 200
+        await own_openbao.stop()
+
+        assert KeySet.parse((await http.get(oauth.jwks)).content).kids == {"access-v1"}
+        reply = await http.post(oauth.token, data=CLIENT)
+        assert (reply.status_code, reply.json()["error"]) == (503, "temporarily_unavailable")
+        assert int(reply.headers["retry-after"]) >= 1
+
+        await own_openbao.start()
+        await asyncio.to_thread(own_openbao.client)
+        assert (await http.post(oauth.token, data=CLIENT)).status_code == 200
+
+
+async def test_where_no_key_was_ever_read_the_keys_come_later(
+    own_openbao: OpenBao, tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    vault = await asyncio.to_thread(own_openbao.client)
+    async with TransitSigner(vault, "access", timeout=1.0) as signer:
+        await own_openbao.stop()
+        async with serving(tmp_path, signer) as oauth:
+            reply = await http.get(oauth.jwks)
+            assert (reply.status_code, reply.headers["cache-control"]) == (503, "no-store")
+            assert int(reply.headers["retry-after"]) >= 1
+
+
+async def test_the_metadata_name_what_is_served_and_nothing_else(oauth: OAuth, http: httpx.AsyncClient) -> None:
+    openid = await http.get(f"{oauth.url}/.well-known/openid-configuration")
+    told = openid.json()
+
+    assert told == (await http.get(f"{oauth.url}/.well-known/oauth-authorization-server")).json()
+    assert told["issuer"] == ISSUER
+    assert told["grant_types_supported"] == ["client_credentials", "refresh_token", "password"]
+    assert told["scopes_supported"] == ["items:read", "items:write"]
+    assert all(told.values())  # RFC 8414 §3.2: nothing empty
+    assert "authorization_endpoint" not in told
+    for name in ("token_endpoint", "revocation_endpoint", "introspection_endpoint"):
+        path = urlsplit(told[name]).path
+        assert told[name] == f"{ISSUER}{path}"
+        assert (await http.post(f"{oauth.url}{path}")).status_code == 400
+    assert (await http.get(f"{oauth.url}{urlsplit(told['jwks_uri']).path}")).status_code == 200
+
+
+async def test_an_issuer_with_a_path_has_its_metadata_where_the_rfc_says(
+    tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    async with serving(tmp_path, issuer=f"{ISSUER}/mesh") as oauth:
+        told = (await http.get(f"{oauth.url}/.well-known/oauth-authorization-server/mesh")).json()
+        assert (told["issuer"], told["token_endpoint"]) == (f"{ISSUER}/mesh", f"{ISSUER}/mesh/oauth2/token")
+
+
+@pytest.mark.parametrize(
+    "issuer", ["meshwork", "https://", "https://a.example/?x=1", "https://a.example/#x", "ftp://a"]
+)
+def test_an_issuer_that_is_no_url_is_refused(issuer: str) -> None:
+    with pytest.raises(SettingsError, match="must be a URL such as"):
+        MetadataEndpoint(issuer, grants=["refresh_token"], algorithm="ES256")
+
+
+async def test_there_is_nothing_else(oauth: OAuth, http: httpx.AsyncClient) -> None:
+    for path in ("/", "/docs", "/openapi.json", "/oauth2/authorize", "/.well-known/"):
+        assert (await http.get(f"{oauth.url}{path}")).status_code == 404
