@@ -21,9 +21,10 @@ MODULES = (
 )
 OF_DATABASES = ("sqlalchemy", "alembic", "asyncpg", "aiosqlite")
 OF_HTTP = ("uvicorn", "fastapi", "starlette")
+OF_VALKEY = ("redis",)
 
 
-@pytest.mark.parametrize("packages", [OF_DATABASES, OF_HTTP], ids=["a database", "HTTP"])
+@pytest.mark.parametrize("packages", [OF_DATABASES, OF_HTTP, OF_VALKEY], ids=["a database", "HTTP", "Valkey"])
 def test_a_service_without_it_needs_none_of_its_packages(packages: tuple[str, ...]) -> None:
     program = f"""
 import sys

@@ -5,6 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grpc_common.claims import LEEWAY
 from grpc_common.fixed_clock import FixedClock
 from grpc_common.principal import Principal
 from grpc_common.revocations import Revocations
@@ -31,7 +32,8 @@ def test_no_revoked_token_counts_again_while_it_could(steps, capacity):
         clock.advance(pause)
         expires_at = None if lifetime is None else clock.now + lifetime
         revocations.revoke(token_id, expires_at)
-        revoked[token_id] = clock.now, expires_at or clock.now + 24 * 3600
+        since, until = revoked.get(token_id, (clock.now, 0.0))
+        revoked[token_id] = since, max(until, (expires_at or clock.now + 24 * 3600) + LEEWAY)
         assert len(revocations) <= capacity
         for known, (moment, until) in revoked.items():
             if until > clock.now:
@@ -46,7 +48,42 @@ def test_forgotten_once_expired():
     for number in range(1000):
         revocations.revoke(str(number), clock.now + 10)
         clock.advance(1)
-    assert len(revocations) <= 11
+    assert len(revocations) <= 11 + LEEWAY
+
+
+def test_it_counts_as_long_as_a_verifier_would_accept_the_token():
+    clock = FixedClock()
+    revocations = Revocations(clock=clock)
+    revocations.revoke("a", clock.now + 10)
+    clock.advance(10 + LEEWAY - 1)
+    revocations.revoke("b")
+    assert revocations.covers(principal("a"))
+
+
+def test_what_has_expired_when_it_is_heard_of_pushes_nothing_out():
+    clock = FixedClock()
+    revocations = Revocations(2, clock=clock)
+    revocations.revoke("alive", clock.now + 100)
+    for number in range(10):
+        revocations.revoke(str(number), clock.now - LEEWAY)
+    assert len(revocations) == 1
+    assert not revocations.covers(principal("never revoked", clock.now - 1))
+
+
+def test_who_hears_of_it_again_forgets_nothing():
+    clock = FixedClock()
+    revocations = Revocations(2, clock=clock)
+    revocations.revoke("a", clock.now + 1000)
+    clock.advance(100)
+    issued = clock.now
+    clock.advance(100)
+    revocations.revoke("a", clock.now + 1)  # as when a stream is read anew, or by another publisher
+    clock.advance(LEEWAY + 2)
+    revocations.revoke("b")
+    assert revocations.covers(principal("a"))
+
+    revocations.revoke("c")
+    assert not revocations.covers(principal("issued after a was revoked", issued))
 
 
 def test_a_token_without_a_name_is_revoked_only_with_all_others():

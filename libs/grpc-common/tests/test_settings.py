@@ -126,6 +126,19 @@ def test_every_problem_is_told(refused):
     ]
 
 
+@pytest.mark.parametrize("url", ["", "redis://:hunter2@cache", "rediss://:hunter2@cache/1", "unix:///run/valkey.sock"])
+def test_revocations_may_come_from_a_valkey(load, url):
+    settings = load(SHOP_REVOCATIONS_URL=url)
+    assert settings.revocations_url.get_secret_value() == url
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize("url", ["hunter2", "http://:hunter2@cache", " redis://:hunter2@cache"])
+def test_revocations_from_anywhere_else_are_refused(refused, url):
+    (problem,) = refused(SHOP_REVOCATIONS_URL=url)
+    assert problem == "SHOP_REVOCATIONS_URL is not valid; its value is secret and not shown."
+
+
 def test_a_bad_secret_is_not_shown(refused):
     assert refused(SHOP_DATABASE_URL="hunter2") == [
         "SHOP_DATABASE_URL is not valid; its value is secret and not shown."

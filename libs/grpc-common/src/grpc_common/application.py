@@ -6,6 +6,7 @@ from typing import Any
 
 from grpc_common.asgi import ASGIApp
 from grpc_common.health.check import DependencyCheck
+from grpc_common.revocations import Restore
 from grpc_common.token_verifier import TokenVerifier
 
 type Register = Callable[[Any], None]
@@ -26,5 +27,9 @@ class Application:
     """
     verifier: TokenVerifier | None = None
     """Judges callers' tokens where the service issues them itself; None: the issuer of the settings is trusted."""
+    restore_revocations: Restore | None = None
+    """In the service that takes tokens back: what it took back in the last twenty minutes, asked for at the start and
+    whenever Valkey has lost it.
+    """
     http: ASGIApp | None = None
     """What is served over HTTP, in the same process and with the same end, where the settings enable that."""

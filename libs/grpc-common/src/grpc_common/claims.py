@@ -10,6 +10,8 @@ from grpc_common.principal import Principal
 
 YEAR_10000: Final = 253_402_300_800
 """Unix seconds that no date has; a time from there on is a mistake or an attempt."""
+LEEWAY: Final = 60.0
+"""Seconds by which the clocks of an issuer and of who reads its tokens may differ."""
 
 _SCOPE: Final = re.compile(r"(?:[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*)?")  # RFC 6749 §3.3
 

@@ -2,13 +2,28 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Final
 
+from grpc_common.claims import LEEWAY
 from grpc_common.principal import Principal
 
 DAY: Final = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A token (its `jti`) or a session (its `sid`) that was taken back."""
+
+    id: str
+    expires_at: float
+    """When the last token it is about expires, in Unix seconds; the leeway of verifiers comes on top."""
+
+
+type Restore = Callable[[], Awaitable[Iterable[Revocation]]]
+"""Returns what was taken back of late, from a place that forgets nothing."""
 
 
 class Revocations:
@@ -31,12 +46,15 @@ class Revocations:
 
     def revoke(self, identifier: str, expires_at: float | None = None) -> None:
         """Take back the token with that `jti`, or all with that `sid`; an empty one, which many tokens have, takes back
-        none. `expires_at` is when the last of them has expired, in Unix seconds, and a day from now where unknown.
+        none. `expires_at` is when the last of them expires, in Unix seconds, and a day from now where unknown.
         """
-        if not identifier:
-            return
         now = self._clock()
-        self._revoked[identifier] = now, now + DAY if expires_at is None else expires_at
+        forget_at = (now + DAY if expires_at is None else expires_at) + LEEWAY  # as long as verifiers accept them
+        if not identifier or forget_at <= now:
+            return
+        # Who hears of it again, as of an old entry when a stream is read anew, knows since when, and forgets nothing.
+        since, until = self._revoked.get(identifier, (now, forget_at))
+        self._revoked[identifier] = since, max(until, forget_at)
         self._make_room(now)
         for watch in tuple(self._watches.get(identifier, ())):
             watch.end()

@@ -14,6 +14,7 @@ import structlog
 from grpc_common.application import Application
 from grpc_common.chain import Chain
 from grpc_common.default_chain import default_interceptors
+from grpc_common.health.check import DependencyCheck
 from grpc_common.health.loop_lag import LoopLag
 from grpc_common.health.servicer import HealthServicer
 from grpc_common.interceptors.error import single
@@ -130,18 +131,32 @@ class _Process[S: ServiceSettings]:
             revocations = Revocations() if verifier is None else verifier.revocations
             if verifier is None:
                 self._log.warning("no issuer of tokens is set: whoever reaches this address may call")
-            chain = default_interceptors(
-                max_concurrent_rpcs=self._settings.grpc.max_concurrent_rpcs,
-                jwt_service=verifier,
-                revocations=revocations,
-                tracer=self._tracing.tracer,
-                log_payloads=self._settings.log_payloads,
-                behind_mesh=self._settings.grpc.plaintext == "behind-mesh",
-            )
-            health = HealthServicer([*application.dependencies, LoopLag().check()])
-            server = GRPCServer.from_settings(self._settings.grpc, [Chain(chain)], health)
-            application.register(server)
-            yield server
+            async with self._hearing(revocations, application) as hearing:
+                chain = default_interceptors(
+                    max_concurrent_rpcs=self._settings.grpc.max_concurrent_rpcs,
+                    jwt_service=verifier,
+                    revocations=revocations,
+                    tracer=self._tracing.tracer,
+                    log_payloads=self._settings.log_payloads,
+                    behind_mesh=self._settings.grpc.plaintext == "behind-mesh",
+                )
+                health = HealthServicer([*application.dependencies, *hearing, LoopLag().check()])
+                server = GRPCServer.from_settings(self._settings.grpc, [Chain(chain)], health)
+                application.register(server)
+                yield server
+
+    @asynccontextmanager
+    async def _hearing(
+        self, revocations: Revocations, application: Application
+    ) -> AsyncIterator[Sequence[DependencyCheck]]:
+        url = self._settings.revocations_url.get_secret_value()
+        if not url:
+            yield ()
+            return
+        from grpc_common.revocation_stream import following  # who does not need it, needs none of its packages
+
+        async with following(url, revocations, application.restore_revocations) as check:
+            yield [check]
 
     def _verifier(self, application: Application) -> AbstractAsyncContextManager[TokenVerifier | None]:
         if application.verifier is not None:

@@ -15,6 +15,7 @@ from pydantic_settings import SettingsError as UnreadableSettings
 
 from grpc_common.http_settings import HTTPServerSettings
 from grpc_common.listener import is_exposed
+from grpc_common.valkey_url import ValkeyURL
 
 DELIMITER: Final = "__"
 
@@ -186,6 +187,10 @@ class ServiceSettings(BaseSettings):
     )
     auth: AuthSettings = Field(default_factory=AuthSettings, description="Whose tokens are accepted.")
     trace_ratio: float = Field(default=1.0, ge=0, le=1, description="The share of new traces that is recorded.")
+    revocations_url: ValkeyURL = Field(
+        default=SecretStr(""),
+        description="The Valkey that tells which tokens are taken back: redis://…, rediss://…, unix://…; unset: none.",
+    )
     otlp_endpoint: str = Field(default="", description="Where spans are sent, such as http://localhost:4317.")
     log_payloads: bool = Field(default=False, description="Whether messages are logged, redacted and shortened.")
     metrics_host: str = Field(default="127.0.0.1", description="The address of the Prometheus endpoint.")

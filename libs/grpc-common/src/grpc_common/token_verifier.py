@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from grpc_common.claims import read_claims
+from grpc_common.claims import LEEWAY, read_claims
 from grpc_common.compact_token import CompactToken, MalformedTokenError
 from grpc_common.jwk_set import KEY_OF_ALGORITHM, VerifyingKey
 from grpc_common.jwks import KeySource
@@ -15,7 +15,6 @@ from grpc_common.principal import Principal
 from grpc_common.revocations import Revocations
 
 MAX_TOKEN: Final = 8 * 1024
-LEEWAY: Final = 60.0
 CACHED_TOKENS: Final = 10_000
 
 

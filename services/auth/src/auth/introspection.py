@@ -12,7 +12,7 @@ from auth.refresh import RefreshTokens
 from grpc_common.errors import UnauthorizedError
 from grpc_common.jwt_service import JWTService
 from grpc_common.principal import Principal
-from grpc_common.token_verifier import LEEWAY
+from grpc_common.claims import LEEWAY
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from datetime import timedelta
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from grpc_common.outbox.settings import OutboxSettings
 from grpc_common.settings import GRPCServerSettings
+from grpc_common.valkey_url import ValkeyURL
 from items.cache_store import CacheLimits
 from items.service import StreamLimits
 from items.upkeep import Kept
@@ -35,20 +36,13 @@ class ItemsSettings(OutboxSettings):
     requests_kept: float = Field(default=86_400, gt=0, description="Seconds that a repeated request is known for.")
     upkeep_interval: float = Field(default=60, gt=0, description="Seconds between two clearings of what is not kept.")
 
-    cache_url: SecretStr = Field(
+    cache_url: ValkeyURL = Field(
         default=SecretStr(""),
         description="The Valkey or Redis that keeps what was read: redis://…, rediss://…, unix://…; unset: none.",
     )
     cache_ttl: float = Field(default=30.0, gt=0, le=3600, description="Seconds the cache keeps an item.")
     cache_timeout: float = Field(default=0.1, gt=0, description="Seconds the cache may take to answer.")
     cache_connections: int = Field(default=20, ge=1, le=1000, description="The most connections to the cache at once.")
-
-    @field_validator("cache_url")
-    @classmethod
-    def _is_a_cache(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value() and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("it must start with redis://, rediss:// or unix://")
-        return value
 
     @property
     def cache_limits(self) -> CacheLimits:
