@@ -19,6 +19,7 @@ from grpc_common.jwks import KeySource
 from grpc_common.outbox.settings import OutboxSettings
 from grpc_common.settings import AuthSettings, GRPCServerSettings
 from grpc_common.token_verifier import Issuer
+from grpc_common.valkey_url import ValkeyURL
 
 DAY: Final = 24 * 3600.0
 
@@ -57,6 +58,12 @@ class AuthServiceSettings(OutboxSettings):
     database_url: SecretStr = Field(
         default=SecretStr("sqlite+aiosqlite:///auth.db"),
         description="Where users are kept: postgresql+asyncpg://… or the file sqlite+aiosqlite:///….",
+    )
+
+    relay_pause: float = Field(
+        default=2.0,  # what is taken back must be known in seconds, also once Valkey was away for long
+        gt=0,
+        description="Seconds until an event is tried again, at most.",
     )
 
     token_lifetime: int = Field(default=600, ge=1, le=LONGEST, description="Seconds that an access token lives.")
@@ -114,7 +121,7 @@ class AuthServiceSettings(OutboxSettings):
     guard_longest_pause: float = Field(default=900.0, gt=0, description="Seconds of the longest pause.")
     guard_address_rate: float = Field(default=1.0, gt=0, description="Failures a second that an address may have.")
     guard_address_burst: int = Field(default=100, ge=1, description="Failures that an address may have at once.")
-    cache_url: SecretStr = Field(
+    cache_url: ValkeyURL = Field(
         default=SecretStr(""),
         description="The Valkey or Redis that counts failed logins for all replicas: redis://…, rediss://…, unix://…; "
         "unset: each replica counts for itself.",

@@ -146,6 +146,8 @@ class Mesh(Lifetime):
             if workload.service.cache:
                 url = valkey.url(workload.service_name)
                 self._write_setting(workload, "CACHE_URL", url)
+            if self.topology.issuer:
+                self._write_setting(workload, "REVOCATIONS_URL", valkey.url(workload.service_name))
 
     def _write_setting(self, workload: Workload, setting: str, value: str) -> None:
         service.write_setting(workload, self.state.secrets / workload.service_name, setting, value)
