@@ -9,10 +9,10 @@ from auth.audit import Kind
 from auth.family import Families
 from auth.recorder import Recorder
 from auth.refresh import RefreshTokens
+from grpc_common.claims import LEEWAY
 from grpc_common.errors import UnauthorizedError
 from grpc_common.jwt_service import JWTService
 from grpc_common.principal import Principal
-from grpc_common.claims import LEEWAY
 
 
 @dataclass(frozen=True, slots=True)
