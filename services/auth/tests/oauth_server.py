@@ -97,7 +97,7 @@ async def serving(
     ):
         ring = KeyRing(signer or file_signer, settings.key_schedule)
         verifier = TokenVerifier([settings.trusted(RingKeys(ring))])
-        stores = Stores.sql(engine, nobody)
+        stores = await Stores.sql(engine, nobody)
         guard = MemoryGuard(settings.guard_limits)
         does = UseCases.of(settings, stores, ring, verifier, hasher, guard, [SecretBytes(bytes(32))])
         await _settle(stores, hasher)

@@ -18,7 +18,7 @@ from grpc_common.errors import DatabaseError
 from grpc_common.listing.page_token_secrets import load_page_tokens
 from localmesh.fixtures import NewDatabase
 
-TABLES = {"administrators", "auth_outbox", "auth_token_secrets", "clients", "families", "users"}
+TABLES = {"administrators", "auth_outbox", "auth_token_secrets", "clients", "families", "revocations", "users"}
 
 
 @pytest_asyncio.fixture

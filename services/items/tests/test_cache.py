@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import child
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
@@ -34,6 +33,7 @@ from items.main import build
 from items.repository import Addition, ItemRepository
 from items.settings import ItemsSettings
 from items.sql import SqlItemRepository
+from localmesh import child
 from localmesh.parts.valkey import Valkey
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

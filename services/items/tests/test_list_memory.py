@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import child
 import grpc
 import psutil
 import pytest_asyncio
@@ -19,6 +18,7 @@ from grpc_common.database.engine import Limits, open_engine
 from items import main
 from items.migrate import MIGRATIONS
 from items.table import ITEMS
+from localmesh import child
 from localmesh.parts.postgres import Postgres
 from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub

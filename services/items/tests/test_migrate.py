@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import child
 import pytest
 import pytest_asyncio
 from sqlalchemy import Connection, text
@@ -15,6 +14,7 @@ from grpc_common.database.schema import differences, tables
 from grpc_common.errors import DatabaseError
 from items.migrate import MIGRATIONS
 from items.table import ItemRow
+from localmesh import child
 
 TABLES = {"item_outbox", "items", "item_changes", "item_changes_head", "item_requests", "item_token_secrets"}
 

@@ -1,25 +1,20 @@
 """The service as a process of its own: how it starts, what it says when it cannot, how it stops."""
 
-import asyncio
 import json
-import signal
-import socket
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import child
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from grpc_common.token_maker import TokenMaker
 from items import main, migrate
+from localmesh import child
 from localmesh.parts.postgres import Postgres
 from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
@@ -30,56 +25,16 @@ if TYPE_CHECKING:  # there is no such class at run time
 SERVICE = "meshwork.items.v1.ItemService"
 
 
-async def start(program: Any, folder: Path, **environment: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        program.__name__,
-        cwd=folder,
-        env=child.environment(**environment),
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-async def end_of(process: asyncio.subprocess.Process) -> tuple[int, list[str]]:
-    """Returns the exit status and what the process wrote, line by line."""
-    _, errors = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode is not None
-    return process.returncode, errors.decode().splitlines()
-
-
-async def health_is(status: int, channel: grpc.aio.Channel) -> None:
-    """Waits until the service says that it is so."""
-    health: Any = health_pb2_grpc.HealthStub(channel)
-    request = health_pb2.HealthCheckRequest(service=SERVICE)
-    watch = health.Watch(request, wait_for_ready=True, timeout=30)
-    async for answer in watch:
-        if answer.status == status:
-            break
-    watch.cancel()
-
-
 @asynccontextmanager
 async def serving(target: str, folder: Path, **environment: str) -> AsyncIterator["Stub"]:
-    """Runs the service, waits until it is SERVING at `target`, and asserts that it exits with 0 on SIGTERM."""
-    process = await start(main, folder, **environment)
-    try:
-        async with grpc.aio.insecure_channel(target) as channel:
-            await health_is(health_pb2.HealthCheckResponse.SERVING, channel)
-            yield ItemServiceStub(channel)
-        process.send_signal(signal.SIGTERM)
-        status, lines = await end_of(process)
-        assert status == 0, lines
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    """Runs the service at `target`."""
+    async with child.serving(main.__name__, target, folder, **environment) as channel:
+        yield ItemServiceStub(channel)
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    return child.free_port()
 
 
 @pytest.fixture
@@ -116,11 +71,11 @@ async def test_on_postgresql_with_its_url_in_a_file_and_the_migrations_done_befo
         "ITEMS_AUTH__AUDIENCE": issuer.audience,
     }
 
-    status, lines = await end_of(await start(main, tmp_path, **environment))
+    status, lines = await child.end_of(await child.start(main.__name__, tmp_path, **environment))
     assert status == 1
-    assert reason(lines) == "DatabaseError: the database lacks migrations: run python -m items.migrate first"
+    assert child.reason(lines) == "DatabaseError: the database lacks migrations: run python -m items.migrate first"
 
-    assert await end_of(await start(migrate, tmp_path, **environment)) == (0, [])
+    assert await child.end_of(await child.start(migrate.__name__, tmp_path, **environment)) == (0, [])
     editor = (("authorization", f"Bearer {issuer.token(roles=['editor'])}"),)
     async with serving(f"unix:{short_folder}/items.sock", tmp_path, **environment) as items:
         item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"), metadata=editor)
@@ -156,13 +111,13 @@ async def test_its_health_follows_the_database_without_a_restart(
         ):
             item = await items.CreateItem(pb.CreateItemRequest(name="Lamp", sku="L-1"))
             await own_postgres.stop()
-            await health_is(health_pb2.HealthCheckResponse.NOT_SERVING, channel)
+            await child.health_is(child.NOT_SERVING, channel, SERVICE)
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 await items.GetItem(pb.GetItemRequest(id=item.id))
             assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
 
             await own_postgres.start()
-            await health_is(health_pb2.HealthCheckResponse.SERVING, channel)
+            await child.health_is(child.SERVING, channel, SERVICE)
             assert await items.GetItem(pb.GetItemRequest(id=item.id)) == item
 
 
@@ -178,13 +133,15 @@ async def test_its_health_follows_the_database_without_a_restart(
 async def test_an_unreachable_database_is_told_in_one_line_without_its_password(
     tmp_path: Path, url: str, shown: str, migrate_on_start: str
 ) -> None:
-    process = await start(main, tmp_path, ITEMS_DATABASE_URL=url, ITEMS_MIGRATE_ON_START=migrate_on_start)
+    process = await child.start(
+        main.__name__, tmp_path, ITEMS_DATABASE_URL=url, ITEMS_MIGRATE_ON_START=migrate_on_start
+    )
 
-    status, lines = await end_of(process)
+    status, lines = await child.end_of(process)
 
     assert status == 1
     assert len(lines) == 1
-    assert f"cannot connect to the database {shown}: " in reason(lines)
+    assert f"cannot connect to the database {shown}: " in child.reason(lines)
     assert "hunter2" not in lines[0]
 
 
@@ -193,15 +150,17 @@ async def test_a_wrong_password_is_told_without_it(tmp_path: Path, postgres: Pos
     name, rest = url.split("locked:")
     wrong = f"{name}locked:hunter2@{rest.split('@')[1]}"
 
-    status, lines = await end_of(await start(main, tmp_path, ITEMS_DATABASE_URL=wrong))
+    status, lines = await child.end_of(await child.start(main.__name__, tmp_path, ITEMS_DATABASE_URL=wrong))
 
     assert status == 1
-    assert "password authentication failed" in reason(lines)
+    assert "password authentication failed" in child.reason(lines)
     assert "hunter2" not in "".join(lines)
 
 
 async def test_out_of_loopback_an_issuer_of_tokens_is_demanded(tmp_path: Path, short_folder: Path) -> None:
-    status, lines = await end_of(await start(main, tmp_path, ITEMS_GRPC__UNIX_SOCKET=str(short_folder / "s")))
+    status, lines = await child.end_of(
+        await child.start(main.__name__, tmp_path, ITEMS_GRPC__UNIX_SOCKET=str(short_folder / "s"))
+    )
 
     assert status == 2
     assert len(lines) == 1
@@ -209,11 +168,7 @@ async def test_out_of_loopback_an_issuer_of_tokens_is_demanded(tmp_path: Path, s
 
 
 async def test_a_misspelt_setting_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
-    status, lines = await end_of(await start(main, tmp_path, ITEMS_MIGRATE_AT_START="false"))
+    status, lines = await child.end_of(await child.start(main.__name__, tmp_path, ITEMS_MIGRATE_AT_START="false"))
 
     assert status == 2
     assert lines == ["ITEMS_MIGRATE_AT_START is not a setting of this service; did you mean ITEMS_MIGRATE_ON_START?"]
-
-
-def reason(lines: list[str]) -> str:
-    return str(json.loads(lines[-1])["reason"])

@@ -25,6 +25,7 @@ class Kind(StrEnum):
     CLIENT_DELETED = "client_deleted"
     SERVICE_TOKEN_ISSUED = "service_token_issued"  # noqa: S105
     CLIENT_REFUSED = "client_refused"
+    KEY_ROTATED = "key_rotated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from auth.guard import Attempt, LoginGuard
 from auth.password import PasswordHasher
 from auth.recorder import Recorder
 from auth.repository import Users
+from auth.turns import Turns
 from auth.user import User, account_of
 from grpc_common.errors import AppException, UnauthorizedError
 
@@ -28,9 +29,12 @@ class Credentials:
     answer, after the same work (OWASP Authentication Cheat Sheet).
     """
 
-    def __init__(self, users: Users, hasher: PasswordHasher, guard: LoginGuard, recorder: Recorder) -> None:
+    def __init__(
+        self, users: Users, hasher: PasswordHasher, turns: Turns, guard: LoginGuard, recorder: Recorder
+    ) -> None:
         self._users = users
         self._hasher = hasher
+        self._turns = turns
         self._guard = guard
         self._recorder = recorder
 
@@ -46,8 +50,9 @@ class Credentials:
         attempt = Attempt(account_of(username), caller.address)
         open_ = await self._guard.enter(attempt)
         try:
-            user = await self._users.find(attempt.account)
-            verdict = await self._hasher.verify(password, user.password_hash if user is not None else None)
+            async with self._turns.turn():  # so that who waits for a thread holds nothing of the database
+                user = await self._users.find(attempt.account)
+                verdict = await self._hasher.verify(password, user.password_hash if user is not None else None)
         except AppException:
             if open_:
                 await self._guard.undecided(attempt)

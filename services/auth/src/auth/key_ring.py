@@ -75,10 +75,12 @@ class KeyRing:
         await self._read()
         return True
 
-    async def rotate(self) -> None:
-        """Make the next version, whether it is due or not."""
+    async def rotate(self) -> tuple[str, float]:
+        """Make the next version, whether it is due or not; return its kid, and when it signs, in Unix seconds."""
         await self._signer.rotate()
         await self._read()
+        newest = self._versions[-1]
+        return self._kid(newest.version), self._schedule.starts(newest)
 
     async def upkeep(self) -> None:
         """Make the next version when it is due, and destroy those that nothing alive was signed with.

@@ -27,19 +27,20 @@ class KeySchedule:
         if min(self.ahead, self.lifetime, self.leeway) < 0 or self.period <= self.ahead:
             raise ValueError("a key must be made less often than it takes until it signs, and no time can be below 0")
 
+    def starts(self, version: PublicKey) -> float:
+        """Return when a version begins to sign, in Unix seconds; the first of all need not wait."""
+        return version.made_at + self.ahead
+
     def signing(self, versions: Sequence[PublicKey], now: float) -> PublicKey:
         """Return the version to sign with at `now`; `versions` are oldest first, and the first of all need not wait."""
-        ready = [version for version in versions if self._starts(version) <= now]
+        ready = [version for version in versions if self.starts(version) <= now]
         return ready[-1] if ready else versions[0]
 
     def published(self, versions: Sequence[PublicKey], now: float) -> list[PublicKey]:
         """Return the versions that are published at `now`, oldest first."""
-        ends = [self._starts(successor) + self.lifetime + self.leeway for successor in versions[1:]]
+        ends = [self.starts(successor) + self.lifetime + self.leeway for successor in versions[1:]]
         return [version for version, end in zip(versions, [*ends, float("inf")], strict=True) if now < end]
 
     def due(self, versions: Sequence[PublicKey], now: float) -> bool:
         """Say whether the next version is to be made."""
         return versions[-1].made_at + self.period <= now
-
-    def _starts(self, version: PublicKey) -> float:
-        return version.made_at + self.ahead

@@ -65,5 +65,10 @@ def introspection_to_proto(found: Introspection | None) -> pb.IntrospectResponse
     return message
 
 
+def signing_key_to_proto(kid: str, signs_from: float) -> pb.SigningKey:
+    """Return a new signing key."""
+    return pb.SigningKey(key_id=kid, signs_from=to_timestamp(_moment(signs_from)))
+
+
 def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

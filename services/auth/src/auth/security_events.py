@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.audit import Kind, SecurityEvent
-from auth.table import OUTBOX
+from auth.revoked import taken_back
+from auth.table import OUTBOX, REVOCATIONS
 from grpc_common.errors import ValidationError
 from grpc_common.mappers import ProtobufMapper
 from grpc_common.new_id import new_id
@@ -61,12 +63,21 @@ _MAPPER: Final = SecurityEventMapper()
 
 
 async def tell(connection: AsyncConnection, events: Sequence[SecurityEvent]) -> None:
-    """Write the events to the outbox, in the transaction of what they tell and when its rows are locked."""
-    await enqueue(connection, OUTBOX, [_outgoing(event) for event in events])
+    """Write the events to the outbox, in the transaction of what they tell and when its rows are locked; and what they
+    take back to the table of that, too.
+    """
+    named = [(new_id(), event) for event in events]
+    await enqueue(connection, OUTBOX, [_outgoing(event_id, event) for event_id, event in named])
+    rows = [
+        {"event_id": event_id, "identifier": revoked[0], "expires_at": revoked[1]}
+        for event_id, event in named
+        if (revoked := taken_back(event)) is not None
+    ]
+    if rows:
+        await connection.execute(insert(REVOCATIONS), rows)
 
 
-def _outgoing(event: SecurityEvent) -> Event:
-    event_id = new_id()
+def _outgoing(event_id: str, event: SecurityEvent) -> Event:
     # What is told in order waits for what was told before it: no session is revoked late because of much else that
     # happened to its user, and attempts to log in as nobody do not wait for each other.
     subject = event.session_id or event.token_id or event.subject or event_id

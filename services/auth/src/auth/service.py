@@ -7,10 +7,17 @@ from grpc.aio import ServicerContext
 from pydantic import SecretStr
 
 from auth.caller import Caller
-from auth.mapper import introspection_to_proto, service_token_to_proto, session_to_proto, user_to_proto
+from auth.mapper import (
+    introspection_to_proto,
+    service_token_to_proto,
+    session_to_proto,
+    signing_key_to_proto,
+    user_to_proto,
+)
 from auth.use_cases import UseCases
 from auth.user import ADMIN
 from auth.user_pages import UserPages
+from grpc_common.client_address import client_address
 from grpc_common.errors import NotFoundError, UnauthorizedError
 from grpc_common.principal import Principal, current_principal
 from meshwork.auth.v1 import auth_service_pb2 as pb
@@ -31,6 +38,7 @@ class AuthService(AuthServiceServicer):
         self._sessions = does.sessions
         self._service_tokens = does.service_tokens
         self._tokens = does.tokens
+        self._keys = does.keys
         self._pages = pages
 
     @override
@@ -138,9 +146,14 @@ class AuthService(AuthServiceServicer):
         await self._clients.delete(request.client_id, actor=_principal().subject)
         return Empty()
 
+    @override
+    async def RotateSigningKey(self, request: pb.RotateSigningKeyRequest, context: Context) -> pb.SigningKey:
+        """Makes the next signing key."""
+        return signing_key_to_proto(*await self._keys.rotate(actor=_principal().subject))
+
 
 def _caller(context: Context) -> Caller:
-    return Caller(context.peer())
+    return Caller(client_address(context))
 
 
 def _principal() -> Principal:

@@ -12,7 +12,11 @@ from auth.repository import Clients, Users
 from auth.sql_audit import SqlAudit
 from auth.sql_clients import SqlClients
 from auth.sql_families import SqlFamilies
+from auth.sql_revocations import SqlRevocations
 from auth.sql_users import SqlUsers
+from auth.table import TOKEN_SECRETS
+from grpc_common.listing.page_token import PageTokens
+from grpc_common.listing.page_token_secrets import load_page_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +27,17 @@ class Stores:
     clients: Clients
     families: Families
     audit: Audit
+    revocations: SqlRevocations
+    page_tokens: PageTokens
 
     @classmethod
-    def sql(cls, engine: AsyncEngine, changed: Callable[[], None]) -> Self:
+    async def sql(cls, engine: AsyncEngine, changed: Callable[[], None]) -> Self:
         """Return those in a database; `changed` is called when there is an event to tell."""
         return cls(
             users=SqlUsers(engine, changed),
             clients=SqlClients(engine, changed),
             families=SqlFamilies(engine, changed),
             audit=SqlAudit(engine, changed),
+            revocations=SqlRevocations(engine),
+            page_tokens=await load_page_tokens(engine, TOKEN_SECRETS),
         )

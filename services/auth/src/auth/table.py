@@ -95,6 +95,17 @@ FAMILIES: Final = Table(
 )
 """Families of refresh tokens; times are Unix seconds."""
 
+REVOCATIONS: Final = Table(
+    "revocations",
+    METADATA,
+    Column("event_id", String(36), primary_key=True),
+    Column("identifier", code(64), nullable=False),
+    Column("expires_at", Double, nullable=False, index=True),
+)
+"""The sessions and tokens taken back, by `sid` or `jti`, as long as one of their tokens may be alive (in Unix seconds):
+for services that have to hear of them again.
+"""
+
 TOKEN_SECRETS: Final = page_token_secrets("auth_token_secrets", METADATA)
 
 OUTBOX: Final = outbox_table("auth_outbox", METADATA)

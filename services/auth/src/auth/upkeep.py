@@ -1,4 +1,4 @@
-"""Forgets sessions that nobody can carry on any more."""
+"""Forgets what nobody needs any more: sessions that cannot be carried on, and that they were taken back."""
 
 import asyncio
 import time
@@ -7,16 +7,24 @@ from collections.abc import Callable
 import structlog
 
 from auth.family import Families
+from auth.sql_revocations import SqlRevocations
 from grpc_common.errors import AppException
 
 FORGOTTEN_AT_ONCE = 1_000
 
 
 class Upkeep:
-    """Keeps the table of families bounded; `idle` is how many seconds a session lives unused, `clock` Unix seconds."""
+    """Keeps both tables bounded; `idle` is how many seconds a session lives unused, `clock` gives Unix seconds."""
 
-    def __init__(self, families: Families, idle: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        families: Families,
+        revocations: SqlRevocations,
+        idle: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._families = families
+        self._revocations = revocations
         self._idle = idle
         self._clock = clock
         self._log = structlog.get_logger(component="upkeep")
@@ -31,6 +39,8 @@ class Upkeep:
             await asyncio.sleep(interval)
 
     async def once(self) -> None:
-        """Forget all families that have not been used for so long."""
+        """Forget all that is due."""
         while await self._families.forget(self._clock() - self._idle, FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE:
+            pass
+        while await self._revocations.forget(FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE:
             pass

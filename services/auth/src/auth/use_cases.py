@@ -15,6 +15,7 @@ from auth.credentials import Credentials
 from auth.guard import LoginGuard
 from auth.introspection import Tokens
 from auth.key_ring import KeyRing
+from auth.keys import Keys
 from auth.password import PasswordHasher
 from auth.recorder import Recorder
 from auth.refresh import RefreshTokens
@@ -22,6 +23,7 @@ from auth.service_tokens import ServiceTokens
 from auth.sessions import Sessions
 from auth.settings import AuthServiceSettings
 from auth.stores import Stores
+from auth.turns import Turns
 from grpc_common.new_id import new_id
 from grpc_common.token_verifier import TokenVerifier
 
@@ -35,7 +37,7 @@ class UseCases:
     sessions: Sessions
     service_tokens: ServiceTokens
     tokens: Tokens
-    refresh: RefreshTokens
+    keys: Keys
 
     @classmethod
     def of(
@@ -55,7 +57,8 @@ class UseCases:
             ring, issuer=settings.auth.issuer, audience=settings.auth.audience, lifetime=settings.token_lifetime
         )
         refresh = RefreshTokens(stores.families, server_secrets, settings.lifetimes)
-        credentials = Credentials(stores.users, hasher, guard, recorder)
+        turns = Turns(at_once=2 * settings.password_at_once, waiting=settings.password_waiting)
+        credentials = Credentials(stores.users, hasher, turns, guard, recorder)
         return cls(
             accounts=Accounts(
                 stores.users,
@@ -75,5 +78,5 @@ class UseCases:
             ),
             service_tokens=ServiceTokens(stores.clients, access, guard, recorder),
             tokens=Tokens(verifier, stores.families, refresh, recorder),
-            refresh=refresh,
+            keys=Keys(ring, recorder),
         )

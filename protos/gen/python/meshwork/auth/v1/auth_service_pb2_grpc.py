@@ -119,6 +119,11 @@ class AuthServiceStub:
                 request_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.DeleteClientRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.RotateSigningKey = channel.unary_unary(
+                '/meshwork.auth.v1.AuthService/RotateSigningKey',
+                request_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.RotateSigningKeyRequest.SerializeToString,
+                response_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.SigningKey.FromString,
+                _registered_method=True)
 
 
 class AuthServiceServicer:
@@ -289,6 +294,16 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateSigningKey(self, request, context):
+        """Makes the next signing key, before it is due. It signs once everybody had time to fetch it; what the keys before it
+        have signed goes on until it expires.
+
+        Errors: UNAVAILABLE when the keys are out of reach.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -371,6 +386,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.DeleteClient,
                     request_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.DeleteClientRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'RotateSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateSigningKey,
+                    request_deserializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.RotateSigningKeyRequest.FromString,
+                    response_serializer=meshwork_dot_auth_dot_v1_dot_auth__service__pb2.SigningKey.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -809,6 +829,33 @@ class AuthService:
             '/meshwork.auth.v1.AuthService/DeleteClient',
             meshwork_dot_auth_dot_v1_dot_auth__service__pb2.DeleteClientRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.auth.v1.AuthService/RotateSigningKey',
+            meshwork_dot_auth_dot_v1_dot_auth__service__pb2.RotateSigningKeyRequest.SerializeToString,
+            meshwork_dot_auth_dot_v1_dot_auth__service__pb2.SigningKey.FromString,
             options,
             channel_credentials,
             insecure,

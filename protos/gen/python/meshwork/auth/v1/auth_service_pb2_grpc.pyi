@@ -135,6 +135,12 @@ class AuthServiceStub:
 
     Errors: NOT_FOUND when there is no such client.
     """
+    RotateSigningKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RotateSigningKeyRequest, _auth_service_pb2.SigningKey]
+    """Makes the next signing key, before it is due. It signs once everybody had time to fetch it; what the keys before it
+    have signed goes on until it expires.
+
+    Errors: UNAVAILABLE when the keys are out of reach.
+    """
 
 @_typing.type_check_only
 class AuthServiceAsyncStub(AuthServiceStub):
@@ -241,6 +247,12 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Deletes a client. The token it has goes on until it expires.
 
     Errors: NOT_FOUND when there is no such client.
+    """
+    RotateSigningKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RotateSigningKeyRequest, _auth_service_pb2.SigningKey]  # type: ignore[assignment]
+    """Makes the next signing key, before it is due. It signs once everybody had time to fetch it; what the keys before it
+    have signed goes on until it expires.
+
+    Errors: UNAVAILABLE when the keys are out of reach.
     """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -441,6 +453,18 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes a client. The token it has goes on until it expires.
 
         Errors: NOT_FOUND when there is no such client.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateSigningKey(
+        self,
+        request: _auth_service_pb2.RotateSigningKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.SigningKey, _abc.Awaitable[_auth_service_pb2.SigningKey]]:
+        """Makes the next signing key, before it is due. It signs once everybody had time to fetch it; what the keys before it
+        have signed goes on until it expires.
+
+        Errors: UNAVAILABLE when the keys are out of reach.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -54,6 +54,8 @@ class _SecurityEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sec
     """A client proved itself and got a token."""
     SECURITY_EVENT_KIND_CLIENT_REFUSED: _SecurityEventKind.ValueType  # 14
     """An id and a secret were not those of a client."""
+    SECURITY_EVENT_KIND_KEY_ROTATED: _SecurityEventKind.ValueType  # 15
+    """Another signing key was made by command."""
 
 class SecurityEventKind(_SecurityEventKind, metaclass=_SecurityEventKindEnumTypeWrapper):
     """The kinds of security events."""
@@ -88,6 +90,8 @@ SECURITY_EVENT_KIND_SERVICE_TOKEN_ISSUED: SecurityEventKind.ValueType  # 13
 """A client proved itself and got a token."""
 SECURITY_EVENT_KIND_CLIENT_REFUSED: SecurityEventKind.ValueType  # 14
 """An id and a secret were not those of a client."""
+SECURITY_EVENT_KIND_KEY_ROTATED: SecurityEventKind.ValueType  # 15
+"""Another signing key was made by command."""
 Global___SecurityEventKind: _TypeAlias = SecurityEventKind  # noqa: Y015
 
 @_typing.final

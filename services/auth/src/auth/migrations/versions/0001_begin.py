@@ -72,6 +72,14 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_families_subject"), "families", ["subject"])
     op.create_index(op.f("ix_families_rotated_at"), "families", ["rotated_at"])
+    op.create_table(
+        "revocations",
+        sa.Column("event_id", sa.String(36), nullable=False),
+        sa.Column("identifier", code, nullable=False),
+        sa.Column("expires_at", sa.Double, nullable=False),
+        sa.PrimaryKeyConstraint("event_id", name=op.f("pk_revocations_event_id")),
+    )
+    op.create_index(op.f("ix_revocations_expires_at"), "revocations", ["expires_at"])
     table = op.create_table(
         "auth_token_secrets",
         sa.Column("number", sa.Integer, autoincrement=False, nullable=False),
@@ -102,5 +110,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drops the tables with everybody in them."""
-    for table in ("auth_outbox", "auth_token_secrets", "families", "clients", "administrators", "users"):
+    for table in ("auth_outbox", "auth_token_secrets", "revocations", "families", "clients", "administrators", "users"):
         op.drop_table(table)
