@@ -132,15 +132,16 @@ class RevocationStream:
         self._position = _BEGINNING
         while True:
             entries = await self._entries()
-            if entries:
-                self._take(entries, revocations)
-                self._position = entries[-1][0]
-            if not self._caught_up.is_set():
-                if len(entries) < PAGE:
-                    self._caught_up.set()
-                    self._log.info("revocations are heard of", known=len(revocations))
-            elif not entries and self._position != _BEGINNING and not await self._holds(self._position):
+            self._take(entries, revocations)
+            # New entries need not mean that the old ones are there; to who need not replace them that is no matter.
+            doubtful = not entries or restore is not None
+            if doubtful and self._position != _BEGINNING and not await self._holds(self._position):
                 return
+            if entries:
+                self._position = entries[-1][0]
+            if len(entries) < PAGE and not self._caught_up.is_set():
+                self._caught_up.set()
+                self._log.info("revocations are heard of", known=len(revocations))
 
     async def _entries(self) -> Sequence[_Entry]:
         wait = round(QUIET * 1000) if self._caught_up.is_set() else None

@@ -239,6 +239,28 @@ async def test_what_valkey_lost_is_published_anew(own_valkey: Valkey, how: str) 
             await until_known(newcomer, "one", "two", "three")
 
 
+async def test_a_loss_is_noticed_where_entries_never_cease(valkey: Valkey, admin: Redis) -> None:
+    asked = 0
+
+    async def restore() -> Iterable[Revocation]:
+        nonlocal asked
+        asked += 1
+        return [Revocation("one", later())]
+
+    async def publish(auth: RevocationStream) -> None:
+        while True:
+            await auth.publish("another", later())
+
+    async with follower(valkey.url("auth"), restore) as (auth, known):
+        await until_known(known, "one")
+        async with background(publish(auth)):
+            await until_known(known, "another")
+            await admin.flushall()
+            await until(lambda: asked == 2)
+            async with follower(valkey.url("items")) as (_, newcomer):
+                await until_known(newcomer, "one", "another")
+
+
 async def test_nothing_is_published_anew_as_long_as_nothing_is_lost(
     valkey: Valkey, admin: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
