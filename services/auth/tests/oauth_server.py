@@ -1,6 +1,7 @@
 """OAuth's endpoints on a real server: the use cases on a SQLite file, a key in another; one user, three clients."""
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,10 +76,11 @@ async def serving(
     where: HTTPServerSettings = ANYWHERE,
     issuer: str = ISSUER,
     guard_address_burst: int = 10_000,
+    clock: Callable[[], float] = time.time,
     **how: Any,
 ) -> AsyncIterator[OAuth]:
     """Serve alice, and the clients `billing`, which has the SECRET, `watcher`, which has it too and may introspect, and
-    `stock`, which may as well.
+    `stock`, which may as well. `clock` is that of the keys.
     """
     settings = settings_in(
         folder,
@@ -95,7 +97,7 @@ async def serving(
         FileSigner(settings.key_file, "access") as file_signer,
         PasswordHasher(settings.cost) as hasher,
     ):
-        ring = KeyRing(signer or file_signer, settings.key_schedule)
+        ring = KeyRing(signer or file_signer, settings.key_schedule, clock=clock)
         verifier = TokenVerifier([settings.trusted(RingKeys(ring))])
         stores = await Stores.sql(engine, nobody)
         guard = MemoryGuard(settings.guard_limits)

@@ -1,11 +1,14 @@
 """The documents: keys and metadata, and what becomes of them while the signer is away."""
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import hvac
 import pytest
 import pytest_asyncio
 from oauth_server import ISSUER, SECRET, OAuth, caller, serving
@@ -15,6 +18,17 @@ from auth.transit_signer import TransitSigner
 from grpc_common.jwk_set import KeySet
 from grpc_common.settings import SettingsError
 from localmesh.parts.openbao import OpenBao
+
+
+class Later:
+    """A clock that is ahead of the true one by some seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.seconds
+
 
 CLIENT = {"grant_type": "client_credentials", "client_id": "billing", "client_secret": SECRET}
 
@@ -62,13 +76,14 @@ async def test_a_head_has_what_a_get_would_have_had_and_no_body(oauth: OAuth, ht
 async def test_without_the_signer_known_keys_are_published_and_no_token_is_issued_until_it_is_back(
     own_openbao: OpenBao, tmp_path: Path, http: httpx.AsyncClient
 ) -> None:
-    vault = await asyncio.to_thread(own_openbao.client)
+    vault, later = await asyncio.to_thread(own_openbao.client), Later()
     async with (
         TransitSigner(vault, "access", timeout=1.0) as signer,
-        serving(tmp_path, signer) as oauth,
+        serving(tmp_path, signer, clock=later) as oauth,
     ):
         assert (await http.post(oauth.token, data=CLIENT)).status_code == 200
         await own_openbao.stop()
+        later.seconds += 61  # now the keys are to be read again
 
         assert KeySet.parse((await http.get(oauth.jwks)).content).kids == {"access-v1"}
         reply = await http.post(oauth.token, data=CLIENT)
@@ -78,6 +93,23 @@ async def test_without_the_signer_known_keys_are_published_and_no_token_is_issue
         await own_openbao.start()
         await asyncio.to_thread(own_openbao.client)
         assert (await http.post(oauth.token, data=CLIENT)).status_code == 200
+
+
+async def test_a_signer_that_hangs_does_not_hold_up_those_who_verify(
+    vault: hvac.Client, tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    later = Later()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with (
+            TransitSigner(vault, "hanging", timeout=60.0) as signer,
+            serving(tmp_path, signer, clock=later) as oauth,
+        ):
+            before = await http.get(oauth.jwks)
+            vault.url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            later.seconds += 61
+
+            replies = await asyncio.gather(*(http.get(oauth.jwks) for _ in range(5)))
+            assert {(reply.status_code, reply.content) for reply in replies} == {(200, before.content)}
 
 
 async def test_where_no_key_was_ever_read_the_keys_come_later(

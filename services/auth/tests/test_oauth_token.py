@@ -1,9 +1,11 @@
 """The token endpoint, by plain HTTP: what the RFCs say, to the letter."""
 
 import asyncio
+import sqlite3
 import tempfile
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -247,6 +249,21 @@ async def test_who_tries_too_often_is_told_when_to_come_back(tmp_path: Path, htt
             assert 50 < int(reply.headers["retry-after"]) <= 100
 
 
+async def test_http_is_no_way_around_the_rate_that_the_policy_gives(oauth: OAuth, http: httpx.AsyncClient) -> None:
+    """20 at once are what the policy of IssueServiceToken has; another client at the same address has its own."""
+    form = {"grant_type": "client_credentials"}
+    replies = [await http.post(oauth.token, data=form, headers=basic(secret="wrong")) for _ in range(20)]
+    assert {reply.status_code for reply in replies} == {401}
+
+    replies = await asyncio.gather(*(http.post(oauth.token, data=form, headers=basic()) for _ in range(60)))
+    refused = [reply for reply in replies if reply.status_code == 429]
+
+    assert refused
+    is_error(refused[0], 429, "temporarily_unavailable")
+    assert refused[0].headers["retry-after"] == "1"
+    assert (await http.post(oauth.token, data=form, headers=basic("watcher"))).status_code == 200
+
+
 async def test_the_address_is_that_of_the_connection_whatever_the_headers_say(
     oauth: OAuth, http: httpx.AsyncClient
 ) -> None:
@@ -265,6 +282,19 @@ async def test_through_a_sidecar_the_address_is_the_one_the_ingress_saw(tmp_path
         headers = {"x-forwarded-for": "203.0.113.1, 192.0.2.7"}
         await http.post("http://auth/oauth2/token", data=form, headers=headers)
         assert (await told(oauth.engine))[-1].address == "192.0.2.7"
+
+
+async def test_a_database_that_does_not_answer_is_no_reason_to_give_up(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    async with serving(tmp_path, database_statement_timeout=0.3) as oauth:
+        first = (await http.post(oauth.token, data=LOGIN)).json()
+        form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
+        with closing(sqlite3.connect(tmp_path / "auth.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            reply = await http.post(oauth.token, data=form)
+            is_error(reply, 503, "temporarily_unavailable")
+            assert reply.headers["retry-after"] == "2"
+
+        assert (await http.post(oauth.token, data=form)).status_code == 200
 
 
 async def test_a_failure_of_the_service_itself_gives_nothing_away(oauth: OAuth, http: httpx.AsyncClient) -> None:

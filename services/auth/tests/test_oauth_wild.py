@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -13,8 +14,13 @@ from hypothesis import strategies as st
 from oauth_server import PASSWORD, SECRET, OAuth, caller, serving
 from structlog.testing import capture_logs
 
+from grpc_common.http_settings import HTTPServerSettings
+
 MARK = "hunter2"
 """Stands in for a secret: it is in everything that is sent, and in nothing that comes back or is logged."""
+
+PEOPLE = count()
+"""Each request is somebody else's: nobody asks too often."""
 
 FORM = "application/x-www-form-urlencoded"
 NAMES = st.sampled_from(
@@ -63,13 +69,15 @@ KINDS = st.one_of(st.just(FORM), st.sampled_from(["", "application/json", "text/
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def oauth(tmp_path_factory) -> AsyncIterator[OAuth]:
     folder: Path = tmp_path_factory.mktemp("oauth")
-    async with serving(folder) as oauth:
+    path = tmp_path_factory.mktemp("s") / "s"
+    async with serving(folder, where=HTTPServerSettings(enabled=True, unix_socket=path)) as oauth:
         yield oauth
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with caller() as http:
+async def http(oauth: OAuth) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.AsyncHTTPTransport(uds=oauth.url.removeprefix("unix:"))
+    async with caller(transport=transport, base_url="http://auth") as http:
         yield http
 
 
@@ -84,8 +92,12 @@ async def test_wild_requests_get_a_clear_answer(
 ) -> None:
     """Whatever the form and the proof: no failure of the server's own, no secret in an answer or in a log line."""
     with capture_logs() as lines:
-        url, sent = f"{oauth.url}/oauth2/{path}", [*headers, (b"content-type", kind.encode())]
-        reply = await http.post(url, content=content, headers=sent)
+        sent = [
+            *headers,
+            (b"content-type", kind.encode()),
+            (b"x-forwarded-for", f"192.0.2.{next(PEOPLE) % 256}".encode()),
+        ]
+        reply = await http.post(f"/oauth2/{path}", content=content, headers=sent)
 
     assert reply.status_code in {200, 400, 401, 403}, reply.text
     assert reply.headers["cache-control"] == "no-store"

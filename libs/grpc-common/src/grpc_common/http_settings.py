@@ -37,9 +37,9 @@ class HTTPServerSettings(BaseModel):
         default=10.0, gt=0, description="Seconds that the head of a request may take to arrive, and its body again."
     )
     idle_timeout: int = Field(
-        default=75,
+        default=3900,
         ge=1,
-        description="Seconds that a connection without a request is kept; longer than any proxy in front keeps it.",
+        description="Seconds an idle connection is kept: longer than a proxy keeps it, which is an hour for Envoy.",
     )
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ import json
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
 from typing import Any, Final
 
 import structlog
@@ -15,6 +16,8 @@ from grpc_common.errors import ExternalServiceError
 
 REFRESH: Final = 60.0
 COOL_DOWN: Final = 2.0
+PATIENCE: Final = 0.5
+"""Seconds that a call which has keys waits for newer ones: a signer that hangs does not hold up those who verify."""
 TYPE: Final = "at+jwt"
 AWAY: Final = "tokens cannot be signed just now"
 
@@ -22,8 +25,8 @@ AWAY: Final = "tokens cannot be signed just now"
 class KeyRing:
     """The versions of a signer's key, read again every `refresh` seconds; `clock` gives Unix seconds.
 
-    While the signer is out of reach the keys it had go on being published. It is asked again after COOL_DOWN seconds,
-    by one call for all.
+    While the signer is out of reach, or does not answer, the keys it had go on being published. It is asked again after
+    COOL_DOWN seconds, by one call for all.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class KeyRing:
         self._clock = clock
         self._versions: Sequence[PublicKey] = ()
         self._read_at = self._ask_at = float("-inf")
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
         self._log = structlog.get_logger(component="keys", key=signer.name)
 
     async def sign(self, claims: Mapping[str, Any]) -> str:
@@ -99,10 +102,14 @@ class KeyRing:
         return f"{self._signer.name}-v{version}"
 
     async def _known(self) -> Sequence[PublicKey]:
-        if self._is_stale():
-            async with self._reading:
-                if self._is_stale():
-                    await self._read_or_keep()
+        if self._reading is None and self._is_stale():
+            # Not part of the call that happens to be first: neither its trace nor its deadline.
+            self._reading = asyncio.get_running_loop().create_task(self._read_or_keep(), context=Context())
+        if (reading := self._reading) is not None:
+            # A call that gives up must not take the answer from the others.
+            await asyncio.wait([reading], timeout=PATIENCE if self._versions else None)
+            if reading.done():
+                reading.result()
         if not self._versions:
             raise ExternalServiceError(AWAY)
         return self._versions
@@ -117,6 +124,8 @@ class KeyRing:
         except ExternalServiceError:
             self._ask_at = self._clock() + COOL_DOWN
             self._log.warning("signing keys not read; those known go on", known=len(self._versions))
+        finally:
+            self._reading = None
 
     async def _read(self) -> None:
         asked_at = self._clock()

@@ -9,6 +9,7 @@ from auth.oauth.client import prove, read_proof
 from auth.oauth.error import NOT_STORED
 from auth.oauth.form import read_form
 from auth.oauth.origin import Origin
+from auth.oauth.pace import Pace
 from auth.service_tokens import ServiceTokens
 from auth.sessions import FIRST_PARTY
 
@@ -22,11 +23,14 @@ class RevocationEndpoint:
         self._tokens = tokens
         self._clients = clients
         self._origin = origin
+        self._pace = Pace("Logout")
 
     async def __call__(self, request: Request) -> Response:
         """Answer with nothing, or raise OAuthError or one of the use cases' errors."""
         form = await read_form(request)
         token = form.secret("token", LONGEST_TOKEN)
-        client = await prove(read_proof(request, form), self._clients, self._origin(request))
+        proof, caller = read_proof(request, form), self._origin(request)
+        self._pace.keep(caller, FIRST_PARTY if proof is None else proof.client_id)
+        client = await prove(proof, self._clients, caller)
         await self._tokens.revoke(token, FIRST_PARTY if client is None else client.id)
         return Response(headers=NOT_STORED)

@@ -14,6 +14,7 @@ from auth.oauth.client import Proof, prove, read_proof
 from auth.oauth.error import NOT_STORED, OAuthError, invalid_client
 from auth.oauth.form import Form, read_form
 from auth.oauth.origin import Origin
+from auth.oauth.pace import Pace
 from auth.oauth.scope import read_scopes
 from auth.service_tokens import ServiceTokens
 from auth.sessions import FIRST_PARTY, Sessions
@@ -46,9 +47,12 @@ class TokenEndpoint:
         self._tokens = tokens
         self._origin = origin
         self._clock = clock
-        self._grants = {"client_credentials": self._client_credentials, "refresh_token": self._refresh_token}
+        self._grants = {
+            "client_credentials": (self._client_credentials, Pace("IssueServiceToken")),
+            "refresh_token": (self._refresh_token, Pace("Refresh")),
+        }
         if password_grant:
-            self._grants["password"] = self._password
+            self._grants["password"] = self._password, Pace("Login")
 
     @property
     def grants(self) -> list[str]:
@@ -58,10 +62,13 @@ class TokenEndpoint:
     async def __call__(self, request: Request) -> Response:
         """Answer with tokens, or raise OAuthError or one of the use cases' errors."""
         form = await read_form(request)
-        grant = self._grants.get(form.need("grant_type", 128))
-        if grant is None:
+        served = self._grants.get(form.need("grant_type", 128))
+        if served is None:
             raise OAuthError("unsupported_grant_type", f"grant_type must be one of: {', '.join(self._grants)}")
-        issued = await grant(form, read_proof(request, form), self._origin(request))
+        grant, pace = served
+        proof, caller = read_proof(request, form), self._origin(request)
+        pace.keep(caller, FIRST_PARTY if proof is None else proof.client_id)
+        issued = await grant(form, proof, caller)
         return JSONResponse(self._told(issued), headers=NOT_STORED)
 
     async def _client_credentials(self, form: Form, proof: Proof | None, caller: Caller) -> Issued:
