@@ -10,6 +10,8 @@ from auth.file_signer import FileSigner
 from auth.key_ring import KeyRing
 from auth.settings import AuthServiceSettings
 from auth.signer import Signer
+from auth.transit_signer import TransitSigner
+from auth.vault_login import AppRole, Kubernetes, VaultLogin, vault_client
 from grpc_common.background import background
 from grpc_common.errors import ExternalServiceError
 
@@ -24,7 +26,25 @@ async def open_keys(settings: AuthServiceSettings) -> AsyncIterator[KeyRing]:
 
 
 def _signer(settings: AuthServiceSettings) -> AbstractAsyncContextManager[Signer]:
-    return FileSigner(settings.key_file, settings.key_name, settings.key_algorithm)
+    if not settings.vault_url:
+        return FileSigner(settings.key_file, settings.key_name, settings.key_algorithm)
+    return _transit(settings)
+
+
+@asynccontextmanager
+async def _transit(settings: AuthServiceSettings) -> AsyncIterator[Signer]:
+    async with (
+        vault_client(_login(settings)) as client,
+        TransitSigner(client, settings.key_name, settings.key_algorithm, mount=settings.vault_mount) as signer,
+    ):
+        yield signer
+
+
+def _login(settings: AuthServiceSettings) -> VaultLogin:
+    if settings.vault_kubernetes_role:
+        return Kubernetes(settings.vault_url, settings.vault_kubernetes_role, settings.vault_kubernetes_token_file)
+    assert settings.vault_wrapped_secret_id_file is not None  # noqa: S101  # the settings say so
+    return AppRole(settings.vault_url, settings.vault_role_id, settings.vault_wrapped_secret_id_file)
 
 
 async def _keep_up(ring: KeyRing, interval: float) -> None:

@@ -1,0 +1,71 @@
+"""The signing keys out of reach: nothing new is signed, nobody is logged out, and it mends by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest_asyncio
+from pydantic import SecretStr
+from served import BOOTSTRAP, serving
+
+from grpc_common.testing import bearer
+from localmesh.parts.openbao import OpenBao
+from localmesh.transit import SigningRole
+from meshwork.auth.v1 import auth_service_pb2 as pb
+
+if TYPE_CHECKING:  # there is no such class at run time
+    from meshwork.auth.v1.auth_service_pb2_grpc import AuthServiceAsyncStub as Stub
+
+PASSWORD = "seven ducks in a quiet row"
+
+
+@pytest_asyncio.fixture
+async def auth(own_openbao: OpenBao, tmp_path: Path) -> AsyncIterator["Stub"]:
+    """The service with its keys in an OpenBao that the test may stop."""
+    wrapped = tmp_path / "wrapped-secret-id"
+
+    def set_up() -> str:
+        role = SigningRole(own_openbao.client(), "auth", "access")
+        role.set_up()
+        role.hand_over(wrapped)
+        return role.role_id()
+
+    vault = {
+        "vault_url": own_openbao.address,
+        "vault_role_id": SecretStr(await asyncio.to_thread(set_up)),
+        "vault_wrapped_secret_id_file": wrapped,
+    }
+    async with serving(tmp_path, registration=True, **vault) as stub:
+        yield stub
+
+
+async def status_of(call: Any) -> str:
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return "OK"
+
+
+async def test_nobody_is_logged_out_while_they_are_away(auth: "Stub", own_openbao: OpenBao) -> None:
+    await auth.BootstrapAdmin(pb.BootstrapAdminRequest(secret=BOOTSTRAP, username="root", password=PASSWORD))
+    login = pb.LoginRequest(username="root", password=PASSWORD)
+    tokens = await auth.Login(login)
+    refresh = pb.RefreshRequest(refresh_token=tokens.refresh_token)
+    await own_openbao.stop()
+
+    assert await status_of(auth.Login(login)) == "UNAVAILABLE"
+    assert await status_of(auth.Refresh(refresh)) == "UNAVAILABLE"
+    assert await status_of(
+        auth.RotateSigningKey(pb.RotateSigningKeyRequest(), metadata=bearer(tokens.access_token))
+    ) == ("UNAVAILABLE")
+    me = await auth.GetUser(pb.GetUserRequest(id="me"), metadata=bearer(tokens.access_token))
+    assert me.username == "root"
+
+    await own_openbao.start()
+    async with asyncio.timeout(60):
+        while await status_of(auth.Refresh(refresh)) != "OK":  # noqa: ASYNC110  # nobody says when it has mended
+            await asyncio.sleep(0.1)
+    assert (await auth.Login(login)).access_token
