@@ -97,6 +97,44 @@ async def settled(client: JWKSClient) -> None:
         await asyncio.wait([client._flight])
 
 
+async def test_keys_fetched_early_are_there_when_the_issuer_is_gone():
+    async with issuer_and_client() as (server, client, clock):
+        await client.fetch_early()
+        await server.stop()
+        clock.advance(10_000)
+        assert await client.find("v1", "ES256") is not None
+        await client.fetch_early()
+        assert len(server.requests) == 1
+
+
+async def test_fetching_early_goes_on_until_there_are_keys():
+    server = IssuerServer()
+    await server.start()
+    await server.stop()
+    async with JWKSClient(server.url, cool_down=0.2) as client:
+        early = asyncio.create_task(client.fetch_early())
+        await asyncio.sleep(0.5)
+        await server.start()
+        async with asyncio.timeout(10):
+            await early
+        assert await client.find("v1", "ES256") is not None
+    await server.stop()
+
+
+async def test_a_token_need_not_wait_for_who_was_too_early():
+    server = IssuerServer()
+    await server.start()
+    await server.stop()
+    async with JWKSClient(server.url, clock=FixedClock(1000.0)) as client:
+        early = asyncio.create_task(client.fetch_early())
+        await asyncio.sleep(0)  # it begins
+        await settled(client)
+        await server.start()
+        assert await client.find("v1", "ES256") is not None
+        await early
+    await server.stop()
+
+
 async def test_one_fetch_serves_all_who_wait():
     async with issuer_and_client() as (server, client, _):
         found = await asyncio.gather(*(client.find("v1", "ES256") for _ in range(500)))

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from grpc_common.background import background
 from grpc_common.jwks import JWKSFile, KeySource
 from grpc_common.jwks_client import JWKSClient
 from grpc_common.settings import AuthSettings, SettingsError
@@ -20,9 +21,11 @@ async def open_verifier(settings: AuthSettings) -> AsyncIterator[TokenVerifier |
         keys: KeySource
         if "://" in settings.jwks:
             try:
-                keys = await stack.enter_async_context(JWKSClient(settings.jwks, uds=settings.jwks_socket))
+                client = await stack.enter_async_context(JWKSClient(settings.jwks, uds=settings.jwks_socket))
             except ValueError as error:
                 raise SettingsError([f"{error}."]) from error
+            await stack.enter_async_context(background(client.fetch_early()))
+            keys = client
         else:
             keys = JWKSFile(Path(settings.jwks))
         issuer = Issuer(settings.issuer, settings.audience, keys, frozenset(settings.algorithms))

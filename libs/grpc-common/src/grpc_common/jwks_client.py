@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from grpc_common.jwk_set import KeySet, VerifyingKey
 
 MAX_DOCUMENT: Final = 256 * 1024
 FIRST_BACKOFF: Final = 1.0
+FIRST_EARLY_PAUSE: Final = 0.1
 REFRESH_AHEAD: Final = 0.8
 _MAX_AGE: Final = re.compile(r'(?:^|[\s,])max-age="?(\d{1,10})"?(?=[\s,;]|$)', re.IGNORECASE)
 _NOT_KEPT: Final = re.compile(r"\bno-(?:store|cache)\b", re.IGNORECASE)
@@ -83,6 +84,20 @@ class JWKSClient:
             await asyncio.wait([flight])
         await self._http.aclose()
 
+    async def fetch_early(self) -> None:
+        """Fetch the keys before the first token comes; return once they are there, however often it takes.
+
+        So an issuer that is gone when that token comes, minutes later, does no harm. One that starts with us may be
+        later than we are: a token that comes meanwhile has it asked at once.
+        """
+        pause = FIRST_EARLY_PAUSE
+        while self._keys is None:
+            flight = self._flight = self._flight or self._take_off(self._fetch(early=True))
+            await asyncio.wait([flight])
+            if self._keys is None:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, self._cool_down)
+
     async def find(self, kid: str, algorithm: str) -> VerifyingKey | None:
         """Return the key of that name for that algorithm, asking the issuer for news when that makes sense."""
         before = self._keys
@@ -121,16 +136,22 @@ class JWKSClient:
 
     def _start(self) -> asyncio.Task[None] | None:
         if self._flight is None and self._clock() >= self._retry_at:
-            # Not part of the call that happens to be first: neither its trace nor its deadline.
-            self._flight = asyncio.get_running_loop().create_task(self._fetch(), context=Context())
+            self._flight = self._take_off(self._fetch())
         return self._flight
 
-    async def _fetch(self) -> None:
+    def _take_off(self, fetch: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        # Not part of the call that happens to be first: neither its trace nor its deadline.
+        return asyncio.get_running_loop().create_task(fetch, context=Context())
+
+    async def _fetch(self, *, early: bool = False) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 keys, ttl = await self._download()
         except Exception as error:  # noqa: BLE001  # whatever goes wrong, what we have stays
-            self._failed(error)
+            if early:
+                self._log.info("keys not fetched yet", url=self._url, problem=_described(error))
+            else:
+                self._failed(error)
         else:
             self._succeeded(keys, ttl)
         finally:
@@ -178,11 +199,15 @@ class JWKSClient:
         self._log.error(
             "keys not fetched",
             url=self._url,
-            problem=f"{type(error).__name__}: {error}".removesuffix(": "),
+            problem=_described(error),
             failures=self._failures,
             next_try_s=pause,
             usable_s=round(max(0.0, self._unusable_at - now)) if self._keys is not None else 0,
         )
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def _checked(url: str, plaintext: Literal["behind-mesh"] | None, uds: Path | None) -> str:
