@@ -43,7 +43,7 @@ class Load:
 
     @asynccontextmanager
     async def running(self):
-        metadata = (("authorization", f"Bearer {self._mesh.issuer().sign()}"),)
+        metadata = (("authorization", f"Bearer {self._mesh.token()}"),)
         callers = [asyncio.create_task(self._connect_again_and_again(metadata)) for _ in range(CALLERS)]
         try:
             yield

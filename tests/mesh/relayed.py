@@ -34,7 +34,7 @@ class Front:
         return "OK"
 
     def _call(self, path, text):
-        metadata = (("authorization", f"Bearer {self._mesh.issuer().sign()}"),)
+        metadata = (("authorization", f"Bearer {self._mesh.token()}"),)
         credentials = grpc.ssl_channel_credentials(self._mesh.root_certificate())
         with grpc.secure_channel(f"localhost:{self._mesh.port}", credentials) as channel:
             call = channel.unary_unary(path, StringValue.SerializeToString, StringValue.FromString)

@@ -14,7 +14,7 @@ ECHO = "/relay.v1.RelayService/Echo"
 @pytest.fixture
 def web(relay_mesh):
     context = ssl.create_default_context(cafile=relay_mesh.state / "ca.pem")
-    headers = {"authorization": f"Bearer {relay_mesh.issuer().sign()}"}
+    headers = {"authorization": f"Bearer {relay_mesh.token()}"}
     with httpx.Client(base_url=f"https://localhost:{relay_mesh.port}", verify=context, headers=headers) as client:
         yield client
 

@@ -15,7 +15,7 @@ from meshwork.items.v1 import items_service_pb2 as pb
 @pytest.fixture
 def rest(mesh):
     context = ssl.create_default_context(cafile=mesh.state / "ca.pem")
-    headers = {"authorization": f"Bearer {mesh.issuer().sign()}"}
+    headers = {"authorization": f"Bearer {mesh.token()}"}
     with httpx.Client(base_url=f"https://localhost:{mesh.port}", verify=context, headers=headers) as client:
         yield client
 
@@ -83,7 +83,7 @@ def test_an_unknown_path_is_a_404(rest):
 def test_an_unknown_method_is_unimplemented(mesh, channel):
     call = channel.unary_unary("/meshwork.items.v1.ItemService/Nothing")
     with pytest.raises(grpc.RpcError) as refused:
-        call(b"", timeout=10, metadata=(("authorization", f"Bearer {mesh.issuer().sign()}"),))
+        call(b"", timeout=10, metadata=(("authorization", f"Bearer {mesh.token()}"),))
     assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -97,7 +97,7 @@ def test_health_needs_no_token(channel):
 def test_reflection_lists_the_services_to_those_with_a_token(mesh, channel):
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
-    metadata = (("authorization", f"Bearer {mesh.issuer().sign()}"),)
+    metadata = (("authorization", f"Bearer {mesh.token()}"),)
     (answer,) = stub.ServerReflectionInfo(iter(asked), timeout=10, metadata=metadata)
     assert "meshwork.items.v1.ItemService" in {each.name for each in answer.list_services_response.service}
     with pytest.raises(grpc.RpcError) as refused:

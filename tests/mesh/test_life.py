@@ -24,7 +24,7 @@ def test_status_and_down(own_mesh):
     own_mesh.up()
     status = own_mesh.status()
     assert status["ready"]
-    assert [each["name"] for each in status["services"]] == ["items"]
+    assert [each["name"] for each in status["services"]] == ["items", "auth"]
     assert [each["name"] for each in status["parts"]] == ["postgres", "openbao", "valkey"]
     assert status["ingress"]["rest"] == f"https://localhost:{own_mesh.port}"
     assert own_mesh("status")[0] == 0
@@ -51,6 +51,7 @@ def test_data_and_authority_are_there_the_next_time(own_mesh):
     with own_mesh.items() as items:
         assert items.GetItem(pb.GetItemRequest(id=made.id), timeout=10) == made
     assert own_mesh.root_certificate() == root
+    assert own_mesh.token(fresh=True)  # of the user there was before
 
 
 def test_what_dies_comes_back(own_mesh):
@@ -158,6 +159,10 @@ def test_no_secret_is_to_be_seen(mesh):
         (mesh.state / "postgres" / "superuser-password").read_text(),
         (mesh.state / "secrets" / "items" / "items_database_url").read_text().split(":")[2].partition("@")[0],
         (mesh.state / "secrets" / "items" / "items_cache_url").read_text().split(":")[2].partition("@")[0],
+        (mesh.state / "secrets" / "auth" / "auth_database_url").read_text().split(":")[2].partition("@")[0],
+        (mesh.state / "secrets" / "wrapped" / "auth").read_text(),
+        mesh.token(),
+        *(path.read_text() for path in (mesh.state / "kept-secrets").glob("*/*")),
     ]
     shown = [" ".join(process.cmdline()) for process in psutil.process_iter() if _readable(process)]
     shown += [path.read_text(errors="replace") for path in (mesh.state / "logs").iterdir()]

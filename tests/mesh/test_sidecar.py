@@ -42,7 +42,7 @@ async def call(mesh, tmp_path):
 
     async def through(transport_socket) -> tuple[grpc.StatusCode, str]:
         port, admin = ports.free_port(), ports.free_port()
-        (service,) = mesh.status()["services"]
+        service = mesh.service("items")
         inbound = int(service["sidecar"]["inbound"].rpartition(":")[2])
         route = {"match": {"prefix": "/"}, "route": {"cluster": "items"}}
         out = connection_manager(
@@ -58,7 +58,7 @@ async def call(mesh, tmp_path):
         await unit.start()
         async with grpc.aio.insecure_channel(f"{ports.LOOPBACK}:{port}") as channel:
             stub = ItemServiceStub(channel)
-            metadata = (("authorization", f"Bearer {mesh.issuer().sign()}"),)
+            metadata = (("authorization", f"Bearer {mesh.token()}"),)
             try:
                 await stub.GetItem(pb.GetItemRequest(id="nobody"), timeout=10, metadata=metadata)
             except grpc.aio.AioRpcError as error:
@@ -80,7 +80,7 @@ def _trusting(identity: Identity, mesh) -> Identity:
 
 def _refused_handshakes(mesh, why: str) -> int:
     """The sidecar's own count: a caller learns of a refusal only by a closed connection (TLS 1.3)."""
-    (service,) = mesh.status()["services"]
+    service = mesh.service("items")
     stats = httpx.get(f"http://{service['sidecar']['admin']}/stats", params={"filter": f"^listener.*ssl.{why}$"}).text
     return sum(int(line.rpartition(" ")[2]) for line in stats.splitlines())
 
@@ -128,7 +128,7 @@ async def test_a_server_that_is_somebody_else_is_not_talked_to(call, authority, 
     identity = Identity("ingress", tmp_path / "ingress")
     authority.issue_workload(identity, "ingress")
     tls.write_secrets(identity)
-    code, _ = await call(tls.mutual_client(identity, server=DESCRIBED.spiffe_id("auth")))
+    code, _ = await call(tls.mutual_client(identity, server=DESCRIBED.spiffe_id("stranger")))
     assert code == grpc.StatusCode.UNAVAILABLE
     await asyncio.sleep(LOG_FLUSHED_WITHIN)
     assert "CERTIFICATE_VERIFY_FAILED" in (tmp_path / "log").read_text()

@@ -92,7 +92,7 @@ def test_the_ingress_refuses_what_is_too_much_and_always_answers_for_health(own_
     own_mesh._described.write_text(text.replace("calls_per_second = 5000", "calls_per_second = 5"))
     own_mesh.up("--only", "items")
     context = ssl.create_default_context(cafile=own_mesh.state / "ca.pem")
-    headers = {"authorization": f"Bearer {own_mesh.issuer().sign()}"}
+    headers = {"authorization": f"Bearer {own_mesh.token()}"}
     with httpx.Client(base_url=f"https://localhost:{own_mesh.port}", verify=context, headers=headers) as rest:
         answers = [rest.get("/v1/items/nobody") for _ in range(60)]
     refused = [each for each in answers if each.status_code == 429]

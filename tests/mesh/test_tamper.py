@@ -58,9 +58,9 @@ def test_a_caller(whole, tampered):
 
 def test_a_role(whole, tampered):
     """Roles are the service's to look at: no proxy's configuration names them, so none of them may differ."""
-    token = {seen: seen.mesh.issuer().sign(["editor"]) for seen in (whole, tampered)}
+    token = {seen: seen.mesh.token(["editor"]) for seen in (whole, tampered)}
     assert whole.front("Guarded", token=token[whole])["code"] == "PERMISSION_DENIED"
-    assert whole.front("Guarded", token=whole.mesh.issuer().sign(["auditor"]))["code"] == "OK"
+    assert whole.front("Guarded", token=whole.mesh.token(["auditor"]))["code"] == "OK"
     assert tampered.front("Guarded", token=token[tampered])["code"] == "OK"
     assert tampered.front("Guarded")["code"] == "UNAUTHENTICATED"
     assert "role auditor" in whole.row("Guarded")

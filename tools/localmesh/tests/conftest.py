@@ -7,25 +7,19 @@ from pathlib import Path
 import pytest
 
 from localmesh import topology
-from localmesh.topology import Service, Topology
+from localmesh.topology import Topology
 from localmesh.workload import Workload, workloads
 from meshwork.auth.v1 import auth_service_pb2  # noqa: F401 - the topology names its service
 from meshwork.items.v1 import items_service_pb2  # noqa: F401 - the topology names its service
 
-AUTH = Service(
-    module="auth.main",
-    env_prefix="AUTH_",
-    grpc=("meshwork.auth.v1.AuthService",),
-    account="auth",
-    http={"/.well-known/": ("*",), "/oauth2/": ("ingress",), "/internal/": ("items",)},
-    transit="access",
-)
-
 
 @pytest.fixture
 def described() -> Topology:
+    """The topology of the tree, with a page of auth that only items may ask for."""
     read = topology.read(topology.IN_THE_TREE)
-    return replace(read, tokens=replace(read.tokens, service="auth"), services={**read.services, "auth": AUTH})
+    auth = read.services["auth"]
+    more = replace(auth, http={**auth.http, "/internal/": ("items",)})
+    return replace(read, services={**read.services, "auth": more})
 
 
 @pytest.fixture

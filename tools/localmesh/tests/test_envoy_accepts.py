@@ -9,7 +9,6 @@ from localmesh.certificates import Identity
 from localmesh.envoy import program, tls
 from localmesh.envoy.ingress import Gate, ingress
 from localmesh.envoy.sidecar import sidecar
-from localmesh.issuer import Issuer
 from localmesh.testing import install_self_signed
 
 
@@ -41,7 +40,6 @@ def test_the_ingress(described, make_workloads, tmp_path, sidecars):
         traces_port=ports.free_port(),
         server=server,
         client=client,
-        jwks=Issuer(tmp_path / "issuer", described.tokens).jwks,
         sidecars=sidecars,
     )
     outcome = _accepts(ingress(described, gate, make_workloads()), tmp_path / "ingress.json")

@@ -106,10 +106,10 @@ def test_a_code_envoy_cannot_repeat_is_refused(policy):
         _route(replace(policy(GET), repeat=replace(MESH_RETRY, codes=("DATA_LOSS",))))
 
 
-def test_a_token_is_asked_for_but_where_the_policy_is_anonymous(described, policy, tmp_path):
+def test_a_token_is_asked_for_but_where_the_policy_is_anonymous(described, policy):
     anonymous = replace(policy(GET), anonymous=True)
     pages = [HttpRoute(prefix="/oauth2/", callers=("ingress",))]
-    filter_ = tokens.verification(described.tokens, tokens.keys_in(tmp_path), [anonymous, policy(LIST)], pages)
+    filter_ = tokens.verification(described.tokens, tokens.keys_of("auth", "auth"), [anonymous, policy(LIST)], pages)
     fields = filter_["typed_config"]
     open_to_all = [rule["match"] for rule in fields["rules"] if "requires" not in rule]
     assert open_to_all == [{"prefix": "/grpc.health.v1.Health/"}, {"path": GET}, {"prefix": "/oauth2/"}]
@@ -145,7 +145,6 @@ def gate(tmp_path):
         traces_port=4317,
         server=Identity("ingress-server", tmp_path / "ingress-server"),
         client=Identity("ingress", tmp_path / "ingress"),
-        jwks=tmp_path / "jwks.json",
     )
 
 

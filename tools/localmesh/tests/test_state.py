@@ -31,20 +31,20 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 def test_old_logs_and_secrets_are_gone_and_the_rest_is_kept(tmp_path):
     state = StateFolder(tmp_path)
     with state.lock():
-        for folder in (state.logs, state.secrets, state.issuer):
+        for folder in (state.logs, state.secrets, state.kept_secrets):
             folder.mkdir(exist_ok=True)
             (folder / "file").touch()
     with state.lock():
-        kept = [folder.name for folder in (state.logs, state.secrets, state.issuer) if (folder / "file").exists()]
-    assert kept == ["issuer"]
+        kept = [folder.name for folder in (state.logs, state.secrets, state.kept_secrets) if (folder / "file").exists()]
+    assert kept == ["kept-secrets"]
 
 
 def test_a_wiped_folder_keeps_nothing(tmp_path):
     state = StateFolder(tmp_path)
     with state.lock():
-        state.issuer.mkdir()
+        state.kept_secrets.mkdir()
     with state.lock(wipe=True):
-        assert not state.issuer.exists()
+        assert not state.kept_secrets.exists()
         assert state.logs.is_dir()
 
 

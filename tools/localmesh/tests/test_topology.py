@@ -17,11 +17,20 @@ port = 8443
 [tokens]
 issuer = "https://issuer.test"
 audience = "shop"
+service = "auth"
 [services.items]
 module = "items.main"
 env_prefix = "ITEMS_"
 grpc = ["meshwork.items.v1.ItemService"]
 account = "stock"
+[services.auth]
+module = "auth.main"
+env_prefix = "AUTH_"
+grpc = ["meshwork.auth.v1.AuthService"]
+account = "auth"
+database = true
+secrets = ["BOOTSTRAP_SECRET"]
+http = { "/.well-known/" = ["*"] }
 """
 
 
@@ -38,7 +47,7 @@ def written(tmp_path: Path):
 def test_a_spiffe_id_is_made_of_the_account(written):
     read = topology.read(written(GOOD))
     assert read.spiffe_id(read.services["items"].account) == "spiffe://shop.test/ns/default/sa/stock"
-    assert read.accounts == ("ingress", "stock")
+    assert read.accounts == ("ingress", "stock", "auth")
 
 
 def test_the_topology_of_the_tree_is_good():
@@ -56,12 +65,9 @@ def test_the_topology_of_the_tree_is_good():
         ("[services.items]", "[services.Items]", "'Items' is no name"),
         ('account = "stock"', 'account = "stock"\nmigrate = "items.migrate"', "has a migrate module and no database"),
         ("trust_domain =", "trust_domain", "is not TOML"),
-        (
-            'audience = "shop"',
-            'audience = "shop"\nservice = "itms"',
-            "'itms', which is no service; did you mean items?",
-        ),
-        ('audience = "shop"', 'audience = "shop"\nservice = "items"', "items.http must open /.well-known/jwks.json to"),
+        ('service = "auth"', 'service = "auht"', "'auht', which is no service; did you mean auth?"),
+        ('service = "auth"', 'service = "items"', "items.http must open /.well-known/jwks.json to"),
+        ('secrets = ["BOOTSTRAP_SECRET"]', "", "auth.secrets must have BOOTSTRAP_SECRET: it issues the tokens"),
         ('account = "stock"', 'account = "stock"\nhttp = {"v1" = ["*"]}', "'v1' is no prefix of a path"),
         ('account = "stock"', 'account = "stock"\nhttp = {"/" = ["*"]}', "'/' is no prefix of a path"),
         ('account = "stock"', 'account = "stock"\nhttp = {"/a/" = ["stok"]}', "no account; did you mean stock?"),
@@ -82,6 +88,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_two_services_cannot_serve_the_same(written):
-    second = GOOD[GOOD.index("[services.items]") :].replace("services.items", "services.more")
+    second = GOOD[GOOD.index("[services.items]") : GOOD.index("[services.auth]")]
+    second = second.replace("services.items", "services.more")
     with pytest.raises(UsageError, match=r"both items and more say that they serve meshwork\.items\.v1\.ItemService"):
         topology.read(written(GOOD + second))

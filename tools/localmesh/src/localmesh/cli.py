@@ -63,7 +63,11 @@ def _run(given: argparse.Namespace, arguments: Sequence[str]) -> int:
         case "rotate":
             from localmesh.commands.rotate import rotate
 
-            return rotate(state, authority=given.authority)
+            return rotate(state, authority=given.authority, keys=given.keys)
+        case "token":
+            from localmesh.commands.token import token
+
+            return token(state, [role for role in given.roles.split(",") if role])
         case "completion":
             from localmesh.commands.completion import completion
 
@@ -85,10 +89,6 @@ def _run(given: argparse.Namespace, arguments: Sequence[str]) -> int:
             from localmesh.commands.show_status import show_status
 
             return show_status(described, state, as_json=given.json, watch=given.watch)
-        case "token":
-            from localmesh.commands.token import token
-
-            return token(described, state, [role for role in given.roles.split(",") if role])
         case "attempts":
             from localmesh.commands.attempts import attempts
 
@@ -146,7 +146,11 @@ def _parser() -> argparse.ArgumentParser:
     restart = commands.add_parser("restart", help="one after the other, losing no call", allow_abbrev=False)
     restart.add_argument("name", metavar="NAME", help="items (all instances), items-sidecar, ingress, postgres")
     rotate = commands.add_parser("rotate", help="give everybody a new certificate now", allow_abbrev=False)
-    rotate.add_argument("--authority", action="store_true", help="of a new root")
+    what = rotate.add_mutually_exclusive_group()
+    what.add_argument("--authority", action="store_true", help="of a new root")
+    what.add_argument(
+        "--keys", action="store_true", help="make the next version of the key that tokens are signed with"
+    )
     commands.add_parser("attempts", help="how often a call can reach a server, at worst", allow_abbrev=False)
     reference = commands.add_parser("reference", help="the table of all RPCs, from their policies", allow_abbrev=False)
     reference.add_argument("--write", action="store_true", help="write it to docs/reference/rpcs.md")
@@ -168,8 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     completion.add_argument("shell", choices=["bash"], help='eval "$(./mesh completion bash)"')
     complete = commands.add_parser("complete", allow_abbrev=False)
     complete.add_argument("words", nargs="*")
-    token = commands.add_parser("token", help="print an access token that is valid for 15 minutes", allow_abbrev=False)
-    token.add_argument("--roles", default="editor", metavar="A,B", help="the roles in it (editor)")
+    token = commands.add_parser("token", help="print an access token that is valid for ten minutes", allow_abbrev=False)
+    token.add_argument("--roles", default="editor", metavar="A,B", help="the roles of the user it is for (editor)")
     return parser
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from localmesh.development_users import DevelopmentUsers
 from localmesh.failure import MeshError, UsageError
 from localmesh.processes import Processes
 from localmesh.restart import Restart
@@ -21,11 +22,14 @@ class Control:
     An answer is any number of `{"said": …}`, then `{"done": true}` or `{"failure": sentence, "detail": …}`.
     """
 
-    def __init__(self, path: Path, restart: Restart, processes: Processes, spans: Spans) -> None:
+    def __init__(
+        self, path: Path, restart: Restart, processes: Processes, spans: Spans, users: DevelopmentUsers
+    ) -> None:
         self._path = path
         self._restart = restart
         self._processes = processes
         self._spans = spans
+        self._users = users
         self._turn = asyncio.Lock()
         self._server: asyncio.Server | None = None
         self._answering: set[asyncio.Task[None]] = set()
@@ -73,6 +77,10 @@ class Control:
                         certificates.replace_authority(self._processes.envoys) if authority else certificates.renew()
                     )
                     yield "new certificates" + (" of a new authority" if authority else "")
+            case {"rotate_keys": True}:
+                yield f"new versions of the signing keys {', '.join(await self._processes.signing.rotate())}"
+            case {"token": [*roles]}:
+                yield await self._users.token([str(role) for role in roles])
             case {"traces": int(count)}:
                 yield [trace.as_json() for trace in self._spans.latest(count)]
             case {"trace": str(start)}:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
@@ -9,14 +10,15 @@ from typing import Any
 from localmesh import ports, service
 from localmesh.control import Control
 from localmesh.deaths import write_deaths
+from localmesh.development_users import DevelopmentUsers
 from localmesh.failure import MeshError
-from localmesh.files import keep_secret, write_atomically
-from localmesh.issuer import Issuer
+from localmesh.files import keep_secret, private_folder, write_atomically
 from localmesh.ledger import Ledger
 from localmesh.lifetime import Lifetime
 from localmesh.log_files import keep_short
 from localmesh.mesh_status import status_of
 from localmesh.options import Options
+from localmesh.parts.openbao import OpenBao
 from localmesh.process import run_to_end
 from localmesh.processes import Processes
 from localmesh.restart import Restart, drain
@@ -24,7 +26,7 @@ from localmesh.spans.receiver import Receiver
 from localmesh.spans.store import Spans
 from localmesh.state import StateFolder
 from localmesh.status import Status
-from localmesh.topology import Topology
+from localmesh.topology import BOOTSTRAP_SECRET, Topology
 from localmesh.unit import Unit
 from localmesh.workload import Workload
 
@@ -50,7 +52,11 @@ class Mesh(Lifetime):
         self._processes = Processes(topology, state, ledger, options, port=self.port, traces_port=self._receiver.port)
         self._certificates = self._processes.certificates
         restart = Restart(self._processes)
-        self._control = Control(state.control, restart, self._processes, self.spans)
+        bootstrap_secret = state.kept_secret(topology.issuer, BOOTSTRAP_SECRET)
+        self.users = DevelopmentUsers(
+            state.kept_secrets / "users", bootstrap_secret, port=self.port, roots=lambda: self.root_certificate
+        )
+        self._control = Control(state.control, restart, self._processes, self.spans, self.users)
         self._chores: list[asyncio.Task[None]] = []
         self._complete = False
 
@@ -72,9 +78,14 @@ class Mesh(Lifetime):
         self.state.leave()
 
     @property
-    def issuer(self) -> Issuer:
-        """The issuer of the tokens that the ingress takes."""
-        return self._processes.issuer
+    def openbao(self) -> OpenBao:
+        """The server with the keys."""
+        return self._processes.openbao
+
+    def straight_to(self, service: str) -> str:
+        """Where a service takes calls that come by no ingress and no sidecar (a gRPC target)."""
+        first = next(each for each in self._processes.firsts if each.service_name == service)
+        return f"unix:{first.socket}"
 
     @property
     def root_certificate(self) -> bytes:
@@ -106,6 +117,7 @@ class Mesh(Lifetime):
         await self._all(processes.services.values())
         await self._all(processes.sidecars.values())
         await self._step("ingress", processes.ingress.start())
+        await self._step("users", self.users.seed())
         for unit in processes.units:
             unit.watch()
         chores = (self._certificates.keep_fresh(), processes.signing.keep_fresh(), keep_short(self.state.logs))
@@ -119,12 +131,15 @@ class Mesh(Lifetime):
         if postgres is None:
             return
         await self._step("postgres", _in_turn(postgres.prepare, postgres.unit.start))
+        if postgres.is_new:
+            shutil.rmtree(self.state.kept_secrets, ignore_errors=True)
+        private_folder(self.state.kept_secrets)
         for workload in self._processes.firsts:
             if workload.service.database:
                 url = await postgres.create_database(workload.service_name.replace("-", "_"))
                 self._write_setting(workload, "DATABASE_URL", url)
             for name in workload.service.secrets:
-                kept = self.state.kept_secrets / workload.service_name / name.lower()
+                kept = self.state.kept_secret(workload.service_name, name)
                 self._write_setting(workload, name, keep_secret(kept))
 
     async def _start_openbao(self) -> None:
@@ -138,25 +153,26 @@ class Mesh(Lifetime):
 
     async def _start_valkey(self) -> None:
         valkey = self._processes.valkey
-        if valkey is None:
-            return
         valkey.prepare()
         await self._step("valkey", valkey.unit.start())
         for workload in self._processes.firsts:
+            url = valkey.url(workload.service_name)
+            self._write_setting(workload, "REVOCATIONS_URL", url)
             if workload.service.cache:
-                url = valkey.url(workload.service_name)
                 self._write_setting(workload, "CACHE_URL", url)
-            if self.topology.issuer:
-                self._write_setting(workload, "REVOCATIONS_URL", valkey.url(workload.service_name))
 
     def _write_setting(self, workload: Workload, setting: str, value: str) -> None:
         service.write_setting(workload, self.state.secrets / workload.service_name, setting, value)
 
     async def _migrate(self) -> None:
-        for workload in self._processes.firsts:
-            if module := workload.service.migrate:
-                command = self._processes.migrate(workload, module)
-                await run_to_end(command, self.state.log(command.name), self._ledger, within=STEP_WITHIN)
+        commands = [
+            self._processes.migrate(workload, module)
+            for workload in self._processes.firsts
+            if (module := workload.service.migrate) is not None
+        ]
+        async with _one_failure(), asyncio.TaskGroup() as group:
+            for each in commands:
+                group.create_task(run_to_end(each, self.state.log(each.name), self._ledger, within=STEP_WITHIN))
 
     async def _all(self, units: Iterable[Unit]) -> None:
         async with _one_failure(), asyncio.TaskGroup() as group:

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+from grpc_common import revocation_stream
 from localmesh import ports, probes, service
 from localmesh.certificates import Identity
 from localmesh.envoy import program, tls
 from localmesh.envoy.admin import Admin
 from localmesh.envoy.ingress import Gate, ingress
 from localmesh.envoy.sidecar import sidecar
-from localmesh.issuer import Issuer
 from localmesh.ledger import Ledger
 from localmesh.options import Options
 from localmesh.parts.openbao import OpenBao
@@ -24,9 +24,6 @@ from localmesh.topology import JWKS_PATH, Topology
 from localmesh.unit import Prepare, Probe, Unit
 from localmesh.workload import Workload, callees, reached, workloads
 
-REVOCATIONS = "meshwork:revocations"
-"""The stream of what is revoked: the issuer writes it, everybody reads it."""
-
 
 class Processes:
     """What runs, not yet started; `traces_port` is where spans are sent."""
@@ -38,7 +35,6 @@ class Processes:
         self._state = state
         self._ledger = ledger
         self._traces_port = traces_port
-        self.issuer = Issuer(state.issuer, topology.tokens)
         instances = options.instances(topology)
         self.workloads = tuple(workloads(topology, instances, sockets=state.sockets(), certificates=state.certificates))
         self.gate = Gate(
@@ -47,24 +43,20 @@ class Processes:
             traces_port=traces_port,
             server=Identity("ingress-server", state.certificates / "ingress-server"),
             client=Identity("ingress", state.certificates / "ingress"),
-            jwks=self.issuer.jwks,
             sidecars=options.sidecars,
         )
         self.postgres: Postgres | None = None
         if any(each.service.database for each in self.workloads):
             self.postgres = Postgres(state.postgres, keep=options.keep, log=state.log("postgres"), ledger=ledger)
-        self.valkey: Valkey | None = None
-        users = [each.service_name for each in self.firsts if each.service.cache or topology.issuer]
-        if users:
-            issuer = () if topology.issuer is None else (topology.issuer,)
-            self.valkey = Valkey(
-                state.valkey,
-                users=users,
-                readers={REVOCATIONS: users},
-                writers={REVOCATIONS: issuer},
-                log=state.log("valkey"),
-                ledger=ledger,
-            )
+        users = [each.service_name for each in self.firsts]
+        self.valkey = Valkey(
+            state.valkey,
+            users=users,
+            readers={revocation_stream.KEY: users},
+            writers={revocation_stream.KEY: (topology.issuer,)},
+            log=state.log("valkey"),
+            ledger=ledger,
+        )
         self.openbao = OpenBao(state.openbao, state.log("openbao"), ledger)
         self.certificates = Certificates(
             self.openbao,
@@ -142,8 +134,6 @@ class Processes:
 
     def _keys(self, workload: Workload) -> service.Keys | None:
         name = self._topology.issuer
-        if name is None:
-            return service.Keys(str(self.issuer.jwks))
         if name == workload.service_name:
             return None
         first = next(each for each in self.firsts if each.service_name == name)

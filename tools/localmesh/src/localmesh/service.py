@@ -22,10 +22,10 @@ STOP_WITHIN = LAME_DUCK_SECONDS + DRAIN_SECONDS + 5.0
 
 @dataclass(frozen=True)
 class Keys:
-    """Where the keys are that tokens are verified with: a file, or a URL and the Unix socket that leads to it."""
+    """Where the keys are that tokens are verified with: a URL, and the Unix socket that leads to it."""
 
     jwks: str
-    socket: Path | None = None
+    socket: Path
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _environment(workload: Workload, given: Given) -> dict[str, str]:
 def _keys(keys: Keys | None) -> dict[str, str]:
     if keys is None:
         return {}
-    return {"AUTH__JWKS": keys.jwks} | ({} if keys.socket is None else {"AUTH__JWKS_SOCKET": str(keys.socket)})
+    return {"AUTH__JWKS": keys.jwks, "AUTH__JWKS_SOCKET": str(keys.socket)}
 
 
 def _http(workload: Workload) -> dict[str, str]:

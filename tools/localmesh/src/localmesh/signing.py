@@ -13,7 +13,7 @@ import requests
 from localmesh.failure import MeshError
 from localmesh.files import private_folder
 from localmesh.parts.openbao import OpenBao
-from localmesh.transit import SECRET_ID_SECONDS, SigningRole
+from localmesh.transit import MOUNT, SECRET_ID_SECONDS, SigningRole
 from localmesh.workload import Workload
 
 LOOK_EVERY = 15.0
@@ -46,6 +46,10 @@ class SigningRoles:
         await _blocking(partial(role.hand_over, self.file(workload)))
         self._handed_over[workload.name] = time.time()
 
+    async def rotate(self) -> list[str]:
+        """Has OpenBao make the next version of each signing key, as an operator would; returns their names."""
+        return await _blocking(self._rotate)
+
     async def keep_fresh(self) -> None:
         """Writes the files anew at half the life of what is in them, for ever, by the clock on the wall."""
         while True:
@@ -54,6 +58,13 @@ class SigningRoles:
                 if time.time() - self._handed_over.get(workload.name, 0.0) > SECRET_ID_SECONDS / 2:
                     with suppress(MeshError):  # OpenBao may be between two lives: the next round tries again
                         await self.hand_over(workload)
+
+    def _rotate(self) -> list[str]:
+        keys = sorted({each.service.transit for each in self._workloads if each.service.transit})
+        client = self._openbao.client()
+        for key in keys:
+            client.secrets.transit.rotate_key(key, mount_point=MOUNT)
+        return keys
 
     def _set_up(self) -> dict[str, str]:
         private_folder(self._folder)

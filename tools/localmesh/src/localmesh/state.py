@@ -37,7 +37,6 @@ class StateFolder:
         self.postgres = self.root / "postgres"
         self.openbao = self.root / "openbao"
         self.valkey = self.root / "valkey"
-        self.issuer = self.root / "issuer"
         self.ca = self.root / "ca.pem"
         self.status = self.root / "status.json"
         self.deaths = self.root / "deaths.json"
@@ -47,6 +46,10 @@ class StateFolder:
     def log(self, name: str) -> Path:
         """The log file of a process."""
         return self.logs / f"{name}.log"
+
+    def kept_secret(self, service: str, setting: str) -> Path:
+        """The file with a secret that a service has as long as its database."""
+        return self.kept_secrets / service / setting.lower()
 
     @contextmanager
     def lock(self, *, wipe: bool = False) -> Iterator[Ledger]:

@@ -40,6 +40,8 @@ EVERYBODY = "*"
 """Stands for all accounts of the mesh."""
 JWKS_PATH = "/.well-known/jwks.json"
 """Where the service that issues tokens serves the keys they are verified with."""
+BOOTSTRAP_SECRET = "BOOTSTRAP_SECRET"  # noqa: S105 - its name
+"""The setting of that service that takes the secret by which the first administrator is made."""
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -98,7 +100,7 @@ class Tokens:
 
     issuer: str
     audience: str
-    service: Name | None = None
+    service: Name
     """Serves the keys at JWKS_PATH."""
 
 
@@ -132,7 +134,7 @@ class Topology:
         return self.certificate_seconds / 2
 
     @property
-    def issuer(self) -> str | None:
+    def issuer(self) -> str:
         """The service that issues the tokens."""
         return self.tokens.service
 
@@ -194,13 +196,14 @@ def _check_names(path: Path, topology: Topology) -> None:
 
 
 def _check_issuer(path: Path, topology: Topology) -> None:
-    if (issuer := topology.issuer) is None:
-        return
+    issuer = topology.issuer
     if issuer not in topology.services:
         raise UsageError(f"{path}: tokens.service is {issuer!r}, which is no service{near(issuer, topology.services)}")
     http = topology.services[issuer].http.items()
     if not any(JWKS_PATH.startswith(prefix) and EVERYBODY in callers for prefix, callers in http):
         raise UsageError(f"{path}: services.{issuer}.http must open {JWKS_PATH} to everybody: it issues the tokens")
+    if BOOTSTRAP_SECRET not in topology.services[issuer].secrets:
+        raise UsageError(f"{path}: services.{issuer}.secrets must have {BOOTSTRAP_SECRET}: it issues the tokens")
 
 
 def _sentences(error: ValidationError) -> Iterable[str]:

@@ -88,7 +88,7 @@ def callees(workload: Workload, everyone: Sequence[Workload]) -> dict[str, tuple
 def reached(topology: Topology, workload: Workload, everyone: Sequence[Workload]) -> dict[str, tuple[Workload, ...]]:
     """The services a workload reaches through its sidecar: those it calls, and the one whose keys it verifies with."""
     found = callees(workload, everyone)
-    if (issuer := topology.issuer) is not None and issuer != workload.service_name:
+    if (issuer := topology.issuer) != workload.service_name:
         found.setdefault(issuer, tuple(each for each in everyone if each.service_name == issuer))
     return found
 

@@ -16,10 +16,10 @@ from grpc_common.client.factory import GRPCClientFactory
 from grpc_common.client.remote_error import RemoteError
 from grpc_common.settings import ClientTLSSettings
 from localmesh import descriptors
+from localmesh.ask import ask
 from localmesh.calling.messages import Messages
 from localmesh.calling.reflected import Metadata, Reflected
 from localmesh.failure import MeshError, UsageError
-from localmesh.issuer import Issuer
 from localmesh.state import StateFolder
 from localmesh.status import NOT_RUNNING, IngressStatus, Status
 from localmesh.topology import Topology, near
@@ -46,7 +46,7 @@ def call(topology: Topology, state: StateFolder, asked: Call) -> int:
         known = ", ".join(topology.services)
         close = near(asked.service, topology.services)
         raise UsageError(f"there is no service {asked.service or 'without a name'}{close}; there are: {known}")
-    token = Issuer(state.issuer, topology.tokens).sign(asked.roles)
+    (token,) = ask(state, {"token": list(asked.roles)})
     metadata = (("authorization", f"Bearer {token}"),)
     # What fails is told to the person once, and in other words.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

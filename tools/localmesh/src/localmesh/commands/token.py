@@ -2,16 +2,12 @@
 
 from collections.abc import Sequence
 
-from localmesh.failure import MeshError
-from localmesh.issuer import Issuer
+from localmesh.ask import ask
 from localmesh.state import StateFolder
-from localmesh.status import NOT_RUNNING
-from localmesh.topology import Topology
 
 
-def token(topology: Topology, state: StateFolder, roles: Sequence[str]) -> int:
+def token(state: StateFolder, roles: Sequence[str]) -> int:
     """Prints nothing but the token."""
-    if state.holder() is None:
-        raise MeshError("the mesh is not running; ./mesh up starts it", exit_status=NOT_RUNNING)
-    print(Issuer(state.issuer, topology.tokens).sign(roles))
+    for said in ask(state, {"token": list(roles)}):
+        print(said)
     return 0

@@ -6,8 +6,9 @@ import psutil
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from localmesh import ports, screen
+from localmesh.demo.findings import Findings, StepFailed
 from localmesh.demo.report import report
-from localmesh.demo.scenario import Findings, Scenario, StepFailed
+from localmesh.demo.scenario import Scenario
 from localmesh.failure import MeshError
 from localmesh.mesh import Mesh
 from localmesh.options import Options
@@ -29,7 +30,9 @@ def demo(topology: Topology, state: StateFolder) -> int:
         return stopped.exit_status
     except StepFailed as failure:
         tails = [
-            f"{name}: {line}" for name in ("items", "ingress") for line in last_lines(state.log(name), 6).splitlines()
+            f"{name}: {line}"
+            for name in ("items", "auth", "ingress")
+            for line in last_lines(state.log(name), 6).splitlines()
         ]
         raise MeshError(f"the demo failed: {failure}", detail="\n".join(tails)) from failure
     screen.console.print(report(findings))
@@ -46,7 +49,7 @@ async def _demo(topology: Topology, state: StateFolder, pids: set[int]) -> Findi
     with state.lock(wipe=True) as ledger:
         async with Mesh(topology, state, ledger, options, screen.Steps()) as mesh:
             pids |= {child.pid for child in psutil.Process().children(recursive=True)}
-            screen.console.print("[bold]Filling the shop through the ingress[/] (gRPC over TLS, with a token)")
+            screen.console.print("[bold]Filling the shop through the ingress[/] (gRPC over TLS, logged in)")
             with _progress() as progress:
                 bar = progress.add_task("items", total=None)
 

@@ -5,13 +5,15 @@ import statistics
 from rich.console import Group
 from rich.table import Table
 
+from localmesh.demo.findings import Findings, Timing
 from localmesh.demo.refusal import Refusal
-from localmesh.demo.scenario import Findings, Timing
 
 
 def report(findings: Findings) -> Group:
     """What was done and how fast, what was refused and why."""
     return Group(
+        *(f"  {line}" for line in findings.sessions),
+        "",
         _timings(findings),
         "",
         *(f"  {change}" for change in findings.changes),

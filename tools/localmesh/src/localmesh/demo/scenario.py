@@ -6,15 +6,18 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import httpx
 
 from localmesh.demo.catalogue import catalogue
+from localmesh.demo.findings import Findings, StepFailed, Timing, must
 from localmesh.demo.refusal import Refusal
+from localmesh.demo.visit import Visit
+from localmesh.forge import Forge
 from localmesh.mesh import Mesh
+from meshwork.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
 
@@ -25,28 +28,6 @@ CREATED_SINGLY, STREAMS = 100, 5
 PROBE_NAME = "x" * 201
 
 
-class StepFailed(Exception):  # noqa: N818 - a sentence
-    """A step did not do what it should."""
-
-
-@dataclass
-class Timing:
-    """How long the calls of a step took, in seconds."""
-
-    calls: list[float] = field(default_factory=list)
-    whole: float = 0.0
-
-
-@dataclass
-class Findings:
-    """What the demo saw."""
-
-    timings: dict[str, Timing] = field(default_factory=dict)
-    changes: list[str] = field(default_factory=list)
-    refusals: dict[str, Refusal] = field(default_factory=dict)
-    memory: int = 0
-
-
 class Scenario:
     """The steps, for one running mesh; `progress` is told how many items there are after each new one."""
 
@@ -54,7 +35,7 @@ class Scenario:
         self._mesh = mesh
         self._progress = progress
         self._authority = f"localhost:{mesh.port}"
-        self._token = mesh.issuer.sign()
+        self._token = ""
         self._created: list[pb.Item] = []
         self.findings = Findings()
 
@@ -63,6 +44,10 @@ class Scenario:
         credentials = grpc.ssl_channel_credentials(self._mesh.root_certificate)
         async with grpc.aio.secure_channel(self._authority, credentials) as channel, self._rest() as rest:
             stub = ItemServiceStub(channel)
+            visit = Visit(AuthServiceStub(channel), await self._mesh.users.user(), self.findings)
+            await visit.log_in(rest)
+            await visit.refresh()
+            self._token = visit.token
             await self._create(stub)
             await self._upload(stub)
             await self._stream(stub)
@@ -72,13 +57,17 @@ class Scenario:
             await self._delete(stub)
             await self._be_refused(stub)
             await self._be_refused_by_rest(rest)
+            async with grpc.aio.insecure_channel(self._mesh.straight_to("items")) as straight:
+                ways = {"at the ingress": stub, "past the ingress": ItemServiceStub(straight)}
+                await visit.show_bad_tokens(ways, Forge(await asyncio.to_thread(self._mesh.openbao.client)))
+            await visit.log_out(stub)
 
     async def _create(self, stub: ItemServiceStub) -> None:
         wanted = catalogue()
 
         async def create(request: pb.CreateItemRequest) -> None:
             item = await self._call(stub.CreateItem, request)
-            _must(bool(item.id) and item.sku == request.sku, f"creating {request.sku} returned {item.sku or 'nothing'}")
+            must(bool(item.id) and item.sku == request.sku, f"creating {request.sku} returned {item.sku or 'nothing'}")
             self._created.append(item)
             self._progress(len(self._created), len(wanted))
 
@@ -98,8 +87,8 @@ class Scenario:
         for name in ("uploads of the rest in one stream", "the same once more"):
             await self._timed(name, upload, [0])
         first, again = answers
-        _must(first.created_count == len(requests), f"the upload created {first.created_count} of {len(requests)}")
-        _must(again.created_ids == first.created_ids, "the repeated upload did not answer as the first one did")
+        must(first.created_count == len(requests), f"the upload created {first.created_count} of {len(requests)}")
+        must(again.created_ids == first.created_ids, "the repeated upload did not answer as the first one did")
         self._progress(len(self._created) + len(requests), len(catalogue()))
 
     async def _stream(self, stub: ItemServiceStub) -> None:
@@ -109,23 +98,23 @@ class Scenario:
             metadata = (("authorization", f"Bearer {self._token}"),)
             call: Any = stub.ListItems(pb.ListItemsRequest(), timeout=TIMEOUT, metadata=metadata)
             found = [item.sku async for item in call]
-            _must(sorted(found) == sorted(wanted), f"the stream had {len(found)} items, not {len(wanted)}")
+            must(sorted(found) == sorted(wanted), f"the stream had {len(found)} items, not {len(wanted)}")
 
         await self._timed(f"streams of all {len(wanted)} items", stream, range(STREAMS))
 
     async def _read_by_grpc(self, stub: ItemServiceStub) -> None:
         async def read(item: pb.Item) -> None:
             found = await self._call(stub.GetItem, pb.GetItemRequest(id=item.id))
-            _must(found == item, f"{item.sku} came back changed")
+            must(found == item, f"{item.sku} came back changed")
 
         await self._timed("read back by gRPC", read, self._created[:READ_BY_GRPC])
 
     async def _read_by_rest(self, rest: httpx.AsyncClient) -> None:
         async def read(item: pb.Item) -> None:
-            answer = await rest.get(f"/v1/items/{item.id}")
-            _must(answer.status_code == httpx.codes.OK, f"GET /v1/items/… answered {answer.status_code}")
+            answer = await rest.get(f"/v1/items/{item.id}", headers=self._bearer)
+            must(answer.status_code == httpx.codes.OK, f"GET /v1/items/… answered {answer.status_code}")
             found = answer.json()
-            _must((found["sku"], found["price"]) == (item.sku, item.price), f"{item.sku} came back changed by REST")
+            must((found["sku"], found["price"]) == (item.sku, item.price), f"{item.sku} came back changed by REST")
 
         await self._timed("read back by REST", read, self._created[-READ_BY_REST:])
 
@@ -136,7 +125,7 @@ class Scenario:
         stale = pb.UpdateItemRequest(id=item.id, quantity=0, etag=item.etag)
         await self._refused("an etag that is stale", "ABORTED", stub.UpdateItem, stale)
         found = await self._call(stub.GetItem, pb.GetItemRequest(id=item.id))
-        _must((found.price, found.name, found.quantity) == (price, item.name, item.quantity), "the update did not hold")
+        must((found.price, found.name, found.quantity) == (price, item.name, item.quantity), "the update did not hold")
         self.findings.changes.append(f"updated {item.sku} ({item.name}): {item.price:.2f} became {price:.2f}")
 
     async def _delete(self, stub: ItemServiceStub) -> None:
@@ -150,18 +139,19 @@ class Scenario:
         await self._refused("a sku that is taken", "ALREADY_EXISTS", stub.CreateItem, taken)
         bad = pb.CreateItemRequest(name=PROBE_NAME, sku="no spaces please", quantity=-1)
         refusal = await self._refused("three bad fields", "INVALID_ARGUMENT", stub.CreateItem, bad)
-        _must(
+        must(
             set(refusal.violations) == {"name", "sku", "quantity"}, f"only {set(refusal.violations)} were named as bad"
         )
         call = stub.GetItem
         await self._refused("no token", "UNAUTHENTICATED", call, pb.GetItemRequest(id=taken.sku), token=None)
 
     async def _be_refused_by_rest(self, rest: httpx.AsyncClient) -> None:
+        taken = {"name": "x", "sku": self._created[2].sku}
         for what, expected, answer in (
-            ("a sku that is taken", 409, await rest.post("/v1/items", json={"name": "x", "sku": self._created[2].sku})),
-            ("no token", 401, await rest.get("/v1/items/x", headers={"authorization": ""})),
+            ("a sku that is taken", 409, await rest.post("/v1/items", json=taken, headers=self._bearer)),
+            ("no token", 401, await rest.get("/v1/items/x")),
         ):
-            _must(answer.status_code == expected, f"REST with {what} answered {answer.status_code}, not {expected}")
+            must(answer.status_code == expected, f"REST with {what} answered {answer.status_code}, not {expected}")
             message = answer.json()["message"]
             self.findings.refusals[f"{what}, by REST"] = Refusal(f"HTTP {expected}", message, "", {})
 
@@ -178,7 +168,7 @@ class Scenario:
             refusal = Refusal.of(error)
         else:
             raise StepFailed(f"{what} was let through; {status} was expected")
-        _must(refusal.status == status, f"{what} got {refusal.status} ({refusal.message}); {status} was expected")
+        must(refusal.status == status, f"{what} got {refusal.status} ({refusal.message}); {status} was expected")
         self.findings.refusals[what] = refusal
         return refusal
 
@@ -207,15 +197,12 @@ class Scenario:
     @asynccontextmanager
     async def _rest(self) -> AsyncIterator[httpx.AsyncClient]:
         context = ssl.create_default_context(cadata=self._mesh.root_certificate.decode())
-        headers = {"authorization": f"Bearer {self._token}"}
-        base = f"https://{self._authority}"
-        async with httpx.AsyncClient(base_url=base, verify=context, headers=headers, timeout=TIMEOUT) as client:
+        async with httpx.AsyncClient(base_url=f"https://{self._authority}", verify=context, timeout=TIMEOUT) as client:
             yield client
 
-
-def _must(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise StepFailed(otherwise)
+    @property
+    def _bearer(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._token}"}
 
 
 def _worded(error: BaseException) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 from localmesh.certificates import Identity
 from localmesh.envoy import routes, tls, tokens
@@ -37,8 +36,6 @@ class Gate:
     traces_port: int
     server: Identity
     client: Identity
-    jwks: Path | None = None
-    """A file with the issuer's keys, where no service of the topology issues tokens."""
     sidecars: bool = True
     """Without, it talks to the services' sockets in the clear."""
 
@@ -64,7 +61,7 @@ def ingress(topology: Topology, gate: Gate, workloads: Sequence[Workload]) -> Co
             transcoder([service for first in firsts for service in first.grpc]),
             tokens.verification(
                 topology.tokens,
-                _keys(topology, gate),
+                tokens.keys_of(topology.issuer, gate.http_cluster(topology.issuer)),
                 [route for first in firsts for route in first.routes],
                 [page for first in firsts for page in _pages(topology, first)],
             ),
@@ -88,14 +85,6 @@ def ingress(topology: Topology, gate: Gate, workloads: Sequence[Workload]) -> Co
             ),
         ],
     )
-
-
-def _keys(topology: Topology, gate: Gate) -> Config:
-    if topology.issuer is not None:
-        return tokens.keys_of(topology.issuer, gate.http_cluster(topology.issuer))
-    if gate.jwks is None:
-        raise ValueError("nobody has the keys that tokens are verified with")
-    return tokens.keys_in(gate.jwks)
 
 
 def _pages(topology: Topology, workload: Workload) -> list[HttpRoute]:

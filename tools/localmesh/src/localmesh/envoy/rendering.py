@@ -22,7 +22,7 @@ def render(topology: Topology) -> dict[str, Config]:
     everyone = tuple(workloads(topology, {}, sockets=SOMEWHERE, certificates=SOMEWHERE))
     port, admin, traces = (ports.free_port() for _ in range(3))
     server, client = (Identity(name, SOMEWHERE / name) for name in ("ingress-server", "ingress"))
-    gate = Gate(port=port, admin_port=admin, traces_port=traces, server=server, client=client, jwks=SOMEWHERE / "jwks")
+    gate = Gate(port=port, admin_port=admin, traces_port=traces, server=server, client=client)
     sidecars = {f"{each.name}-sidecar": sidecar(topology, each, everyone, traces) for each in everyone}
     return {"ingress": ingress(topology, gate, everyone)} | sidecars
 

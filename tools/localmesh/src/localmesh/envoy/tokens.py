@@ -1,7 +1,6 @@
 """Access tokens at the ingress: signed by the issuer for our audience, or the call goes no further."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from localmesh.envoy.config import HEALTH, Config, extension, seconds
 from localmesh.intent.http_route import HttpRoute
@@ -9,14 +8,9 @@ from localmesh.intent.route import Route
 from localmesh.topology import JWKS_PATH, Tokens
 
 PROVIDER = "issuer"
-CLOCK_SKEW = 5
+CLOCK_SKEW = 60
 KEYS_LAST, KEYS_WITHIN, ASK_AGAIN_AFTER = 15.0, 2.0, 0.5
 """Seconds: Envoy asks for the keys again before the time they last is over, and goes on with them if it gets none."""
-
-
-def keys_in(file: Path) -> Config:
-    """The issuer's keys in a file."""
-    return {"local_jwks": {"filename": str(file)}}
 
 
 def keys_of(issuer: str, cluster: str) -> Config:

@@ -59,6 +59,8 @@ class Postgres(Lifetime):
         self._account = accounts.unprivileged()
         self._home = folder if self._account is None else places.reachable_home(folder)
         self._password_file = folder / "superuser-password"
+        self.is_new = False
+        """Whether `prepare` has found no data, and made some."""
         self._log = log or folder / "postgres.log"
         self.port = ports.free_port()
         self.unit = Unit(self.name, self.command, self.probe, self._log, ledger)
@@ -91,6 +93,7 @@ class Postgres(Lifetime):
         if (self._data / "PG_VERSION").is_file():
             self._remove_stale_lock()
             return
+        self.is_new = True
         shutil.rmtree(self._data, ignore_errors=True)
         unfinished = self._home / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
