@@ -1,7 +1,8 @@
 """A service that answers and streams, told what is taken back: `python shop.py`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from pydantic_settings import SettingsConfigDict
 
 from grpc_common.application import Application
+from grpc_common.revocations import Revocation
 from grpc_common.run import run
 from grpc_common.settings import GRPCServerSettings, ServiceSettings
 from meshwork.items.v1 import items_service_pb2 as pb
@@ -18,6 +20,8 @@ from meshwork.items.v1 import items_service_pb2_grpc as rpc
 class ShopSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="SHOP_")
     grpc: GRPCServerSettings = GRPCServerSettings(enabled=True, host="127.0.0.1", port=0)
+    taken_back: tuple[str, ...] = ()
+    """What it took back of late, as the service that issues tokens knows from its database."""
 
 
 class Items(rpc.ItemServiceServicer):
@@ -32,7 +36,12 @@ class Items(rpc.ItemServiceServicer):
 @asynccontextmanager
 async def build(settings: ShopSettings) -> AsyncIterator[Application]:
     items = Items()  # type: ignore[abstract]  # the other methods answer UNIMPLEMENTED
-    yield Application(partial(rpc.add_ItemServiceServicer_to_server, items))
+
+    async def taken_back() -> Iterable[Revocation]:
+        return [Revocation(each, time.time() + 600) for each in settings.taken_back]
+
+    register = partial(rpc.add_ItemServiceServicer_to_server, items)
+    yield Application(register, restore_revocations=taken_back if settings.taken_back else None)
 
 
 if __name__ == "__main__":

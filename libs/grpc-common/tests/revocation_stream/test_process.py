@@ -33,11 +33,11 @@ def maker() -> TokenMaker:
 
 
 @pytest.fixture
-def serving(maker: TokenMaker, tmp_path: Path) -> Callable[[str], Any]:
+def serving(maker: TokenMaker, tmp_path: Path) -> Callable[..., Any]:
     """Runs the shop with the revocations of a Valkey, and yields its stub and its process."""
 
     @asynccontextmanager
-    async def serving(url: str) -> AsyncIterator[tuple[Any, asyncio.subprocess.Process]]:
+    async def serving(url: str, **variables: str) -> AsyncIterator[tuple[Any, asyncio.subprocess.Process]]:
         (tmp_path / "jwks.json").write_text(json.dumps(maker.jwks()))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, shop.__file__),
@@ -49,6 +49,7 @@ def serving(maker: TokenMaker, tmp_path: Path) -> Callable[[str], Any]:
                 "SHOP_AUTH__ISSUER": maker.issuer,
                 "SHOP_AUTH__AUDIENCE": maker.audience,
                 "SHOP_REVOCATIONS_URL": url,
+                **variables,
             },
         )
         try:
@@ -86,7 +87,7 @@ async def until_refused(stub: Any, token: str) -> float:
 
 @pytest.mark.parametrize("by", ["jti", "sid"])
 async def test_a_token_taken_back_is_refused_by_another_process(
-    serving: Callable[[str], Any], valkey: Valkey, maker: TokenMaker, by: str
+    serving: Callable[..., Any], valkey: Valkey, maker: TokenMaker, by: str
 ) -> None:
     claims = maker.claims("ann", session="phone")
     token, other = maker.sign(maker.header(), claims), maker.token("ann", session="laptop")
@@ -104,7 +105,7 @@ async def test_a_token_taken_back_is_refused_by_another_process(
 
 
 async def test_one_that_starts_later_never_accepts_what_was_taken_back(
-    serving: Callable[[str], Any], valkey: Valkey, maker: TokenMaker
+    serving: Callable[..., Any], valkey: Valkey, maker: TokenMaker
 ) -> None:
     claims = maker.claims("ann")
     async with RevocationStream(valkey.url("auth")) as auth:
@@ -115,8 +116,18 @@ async def test_one_that_starts_later_never_accepts_what_was_taken_back(
     assert refused.value.code() is StatusCode.UNAUTHENTICATED
 
 
+async def test_what_its_issuer_took_back_before_valkey_was_there_is_refused(
+    serving: Callable[..., Any], valkey: Valkey, maker: TokenMaker
+) -> None:
+    claims = maker.claims("ann", session="phone")
+    async with serving(valkey.url("items")) as (stub, _):
+        await stub.GetItem(ITEM, metadata=bearer(maker.sign(maker.header(), claims)))
+        async with serving(valkey.url("auth"), SHOP_TAKEN_BACK='["laptop", "phone"]'):
+            assert await until_refused(stub, maker.sign(maker.header(), claims)) < 5
+
+
 async def test_a_service_starts_serves_and_stops_without_valkey(
-    serving: Callable[[str], Any], own_valkey: Valkey, maker: TokenMaker
+    serving: Callable[..., Any], own_valkey: Valkey, maker: TokenMaker
 ) -> None:
     await own_valkey.unit.stop()
     claims = maker.claims("ann")
