@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from auth.audit import Kind, SecurityEvent
@@ -13,6 +13,7 @@ from auth.security_events import tell
 from auth.table import FAMILIES, family_of, row_of_family
 from auth.transaction import nobody, transaction
 from grpc_common.database.column_types import can_hold
+from grpc_common.database.deletion import delete_some
 from grpc_common.database.driver_errors import translated_errors
 from grpc_common.database.reader import Reader
 
@@ -66,13 +67,9 @@ class SqlFamilies:
             return await _revoke(connection, FAMILIES.c.id.in_(select(locked.c.id)), ending, at)
 
     async def forget(self, before: float, limit: int) -> int:
-        """Delete the oldest, but for those that another process is about to delete or change."""
-        old = select(FAMILIES.c.id).where(FAMILIES.c.rotated_at < before).order_by(FAMILIES.c.rotated_at).limit(limit)
-        chosen = old.with_for_update(skip_locked=True).cte("old")
-        deleting = delete(FAMILIES).where(FAMILIES.c.id.in_(select(chosen.c.id)))
+        """Delete those that nobody else is changing."""
         async with transaction(self._engine) as connection:
-            # SQLite's driver counts no rows of a statement that begins with a CTE.
-            return len((await connection.execute(deleting.returning(FAMILIES.c.id))).all())
+            return await delete_some(connection, FAMILIES, FAMILIES.c.rotated_at < before, limit)
 
 
 _FIND: Final = select(FAMILIES).where(FAMILIES.c.id == bindparam("family_id"))

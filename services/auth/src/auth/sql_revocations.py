@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.table import REVOCATIONS
 from auth.transaction import transaction
+from grpc_common.database.deletion import delete_some
 from grpc_common.database.driver_errors import translated_errors
 from grpc_common.database.reader import Reader
 from grpc_common.revocations import Revocation
@@ -32,9 +33,8 @@ class SqlRevocations:
 
     async def forget(self, limit: int) -> int:
         """Forget up to `limit` others; return how many."""
-        over = select(REVOCATIONS.c.event_id).where(REVOCATIONS.c.expires_at <= self._clock()).limit(limit)
         async with transaction(self._engine) as connection:
-            return (await connection.execute(delete(REVOCATIONS).where(REVOCATIONS.c.event_id.in_(over)))).rowcount
+            return await delete_some(connection, REVOCATIONS, REVOCATIONS.c.expires_at <= self._clock(), limit)
 
 
 _ALIVE: Final = select(REVOCATIONS.c.identifier, REVOCATIONS.c.expires_at).where(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from grpc_common.database.deletion import delete_some
 from grpc_common.database.driver_errors import translated_errors
 from grpc_common.errors import AppException
 from items.changes import ChangeLog
@@ -55,7 +55,6 @@ class Upkeep:
             pass
 
     async def _forget_requests(self, before: datetime) -> int:
-        old = select(REQUESTS.c.key).where(REQUESTS.c.created_at < before).limit(FORGOTTEN_AT_ONCE)
         with translated_errors():
             async with self._engine.begin() as connection:
-                return (await connection.execute(delete(REQUESTS).where(REQUESTS.c.key.in_(old)))).rowcount
+                return await delete_some(connection, REQUESTS, REQUESTS.c.created_at < before, FORGOTTEN_AT_ONCE)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Table, delete, exists, insert, select, update
+from sqlalchemy import Table, exists, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from grpc_common.database.deletion import delete_some
 from grpc_common.database.driver_errors import translated_errors
 from grpc_common.database.reader import Reader
 from grpc_common.outbox.event import Event
@@ -111,14 +112,14 @@ class Outbox:
 
     async def clear(self, before: datetime) -> int:
         """Forgets events told before that time; returns how many, at most CLEARED_AT_ONCE."""
-        columns = self._table.c
-        old = select(columns.number).where(columns.told_at < before).limit(CLEARED_AT_ONCE)
-        return await self._write(delete(self._table).where(columns.number.in_(old)))
-
-    async def _write(self, statement: Any) -> int:
         with translated_errors():
             async with self._engine.begin() as connection:
-                return int((await connection.execute(statement)).rowcount)
+                return await delete_some(connection, self._table, self._table.c.told_at < before, CLEARED_AT_ONCE)
+
+    async def _write(self, statement: Any) -> None:
+        with translated_errors():
+            async with self._engine.begin() as connection:
+                await connection.execute(statement)
 
 
 def _row(event: Event) -> dict[str, Any]:
