@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -103,6 +104,14 @@ def serve(app: App) -> Serve:
 def folder() -> Any:
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
+
+
+@pytest_asyncio.fixture
+async def failures() -> list[Any]:
+    """What went wrong where nobody waits for it."""
+    found: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context))
+    return found
 
 
 @asynccontextmanager
@@ -255,6 +264,16 @@ async def test_a_body_that_is_too_large_is_refused_whether_announced_or_not(serv
         assert (await http.post("/", content=parts())).status_code == 413
         assert app.bodies == []
         assert (await http.post("/", content=b"x" * 1024)).status_code == 200
+
+
+async def test_what_is_no_http_once_the_answer_has_begun_ends_the_connection(serve: Serve, failures: list[Any]) -> None:
+    async with serve(max_body=1024) as server, connected(server) as (reader, writer):
+        head = b"POST / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head + b"800\r\n" + b"x" * 0x800 + b"\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
+        writer.write(b"zz\r\n")
+        assert b"HTTP/1.1" not in await end(reader)
+    assert failures == []
 
 
 async def test_a_client_that_waits_for_leave_is_refused_before_it_sends(serve: Serve) -> None:
@@ -417,6 +436,7 @@ async def test_no_client_holds_up_the_stop(serve: Serve, app: App, sent: bytes) 
             await reader.read(1)
         async with asyncio.timeout(PATIENCE):
             await server.stop(0.2)
+        assert len(await end(reader)) < LARGE  # who does not read is cut off
 
 
 async def test_it_is_stopped_only_once(serve: Serve) -> None:
@@ -457,11 +477,10 @@ HEADS = st.lists(
 @given(st.lists(st.one_of(HEADS, st.binary(max_size=64)), min_size=1, max_size=4))
 @example([b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nabcd\r\n", b"zz\r\n"])
 @example([b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n", b"\x00\x00\r\n\r\n"])
+@example([b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n"])
 @example([b"GET / HTTP/1.1\r\nhost: a\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n"])
-async def test_wild_bytes_harm_nobody(serve: Serve, pieces: list[bytes]) -> None:
+async def test_wild_bytes_harm_nobody(serve: Serve, failures: list[Any], pieces: list[bytes]) -> None:
     """Whatever comes in whatever pieces: no failure of the server's own, and the next client is served."""
-    failures: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     with capture_logs() as lines:
         async with serve(max_body=1024, request_timeout=5) as server:
             async with connected(server) as (reader, writer):
