@@ -34,7 +34,8 @@ async def build(settings: AuthServiceSettings) -> AsyncIterator[Application]:
     ):
         verifier = TokenVerifier([settings.trusted(RingKeys(ring))])
         does = UseCases.of(settings, stores, ring, verifier, hasher, guard, secrets)
-        service = AuthService(does, UserPages(stores.users, stores.page_tokens))
+        pages = UserPages(stores.users, stores.page_tokens)
+        service = AuthService(does, pages, behind_mesh=settings.grpc.plaintext is not None)
         keys = DependencyCheck(name="signing keys", probe=ring.answers, critical=False)
         yield Application(
             partial(add_AuthServiceServicer_to_server, service),

@@ -32,7 +32,7 @@ ME: Final = "me"
 class AuthService(AuthServiceServicer):
     """Each RPC reads the request, asks a use case, maps the answer; what goes wrong is raised."""
 
-    def __init__(self, does: UseCases, pages: UserPages) -> None:
+    def __init__(self, does: UseCases, pages: UserPages, *, behind_mesh: bool = False) -> None:
         self._accounts = does.accounts
         self._clients = does.clients
         self._sessions = does.sessions
@@ -40,24 +40,25 @@ class AuthService(AuthServiceServicer):
         self._tokens = does.tokens
         self._keys = does.keys
         self._pages = pages
+        self._behind_mesh = behind_mesh
 
     @override
     async def BootstrapAdmin(self, request: pb.BootstrapAdminRequest, context: Context) -> pb.User:
         """Creates the first administrator."""
         secret, password = SecretStr(request.secret), SecretStr(request.password)
-        return user_to_proto(await self._accounts.bootstrap(secret, request.username, password, _caller(context)))
+        return user_to_proto(await self._accounts.bootstrap(secret, request.username, password, self._caller(context)))
 
     @override
     async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.User:
         """Creates a user for whoever asks."""
         password = SecretStr(request.password)
-        return user_to_proto(await self._accounts.register(request.username, password, _caller(context)))
+        return user_to_proto(await self._accounts.register(request.username, password, self._caller(context)))
 
     @override
     async def Login(self, request: pb.LoginRequest, context: Context) -> pb.TokenPair:
         """Begins a session."""
         password = SecretStr(request.password)
-        session = await self._sessions.log_in(request.username, password, request.scopes, _caller(context))
+        session = await self._sessions.log_in(request.username, password, request.scopes, self._caller(context))
         return session_to_proto(session)
 
     @override
@@ -88,7 +89,7 @@ class AuthService(AuthServiceServicer):
     async def IssueServiceToken(self, request: pb.IssueServiceTokenRequest, context: Context) -> pb.ServiceToken:
         """Gives a client a token."""
         secret = SecretStr(request.client_secret)
-        issued = await self._service_tokens.issue(request.client_id, secret, request.scopes, _caller(context))
+        issued = await self._service_tokens.issue(request.client_id, secret, request.scopes, self._caller(context))
         return service_token_to_proto(issued)
 
     @override
@@ -96,7 +97,7 @@ class AuthService(AuthServiceServicer):
         """Gives the caller another password."""
         current, wanted = SecretStr(request.current_password), SecretStr(request.new_password)
         subject = _principal().subject
-        await self._accounts.change_password(subject, current, wanted, _caller(context), keep=request.family_id)
+        await self._accounts.change_password(subject, current, wanted, self._caller(context), keep=request.family_id)
         return Empty()
 
     @override
@@ -151,9 +152,8 @@ class AuthService(AuthServiceServicer):
         """Makes the next signing key."""
         return signing_key_to_proto(*await self._keys.rotate(actor=_principal().subject))
 
-
-def _caller(context: Context) -> Caller:
-    return Caller(client_address(context))
+    def _caller(self, context: Context) -> Caller:
+        return Caller(client_address(context, behind_mesh=self._behind_mesh))
 
 
 def _principal() -> Principal:

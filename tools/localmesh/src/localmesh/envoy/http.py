@@ -10,6 +10,8 @@ from localmesh.envoy.config import Config, extension, seconds, typed
 _NAME = "envoy.filters.network.http_connection_manager"
 _MESSAGE = "filters.network.http_connection_manager.v3.HttpConnectionManager"
 _OPENTELEMETRY = "envoy.config.trace.v3.OpenTelemetryConfig"
+NOBODY = [{"address_prefix": "255.255.255.255", "prefix_len": 32}]
+"""An address that no connection comes from. With no addresses at all, Envoy takes everybody for internal."""
 TRACES = "traces"
 """The cluster spans are sent to."""
 
@@ -40,7 +42,7 @@ def connection_manager(
         _MESSAGE,
         stat_prefix=name,
         # Nobody is "internal": the x-envoy-* headers that would change time-outs and retries are never believed.
-        internal_address_config={"unix_sockets": False, "cidr_ranges": []},
+        internal_address_config={"unix_sockets": False, "cidr_ranges": NOBODY},
         normalize_path=True,
         strip_any_host_port=True,
         request_headers_timeout=seconds(10),
