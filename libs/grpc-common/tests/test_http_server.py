@@ -14,8 +14,14 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from fastapi import FastAPI
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
 from structlog.testing import capture_logs
 
 from grpc_common.asgi import Receive, Scope, Send
@@ -65,6 +71,8 @@ class App:
                 await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
                 await send({"type": "http.response.body", "body": b"half", "more_body": True})
                 raise ConnectionError("cannot reach postgresql://shop:hunter2@db/shop")
+            case "/span":
+                await answer(send, f"{trace.get_current_span().get_span_context().trace_id:032x}".encode())
             case "/identity":
                 await answer(send, correlation_id().encode())
             case _:
@@ -242,6 +250,50 @@ async def test_an_answer_that_fails_in_its_midst_looks_cut_to_the_client(serve: 
     async with serve() as server, client(server) as http:
         with pytest.raises(httpx.RemoteProtocolError):
             await http.get("/half")
+
+
+async def test_a_request_is_a_span_in_its_callers_trace_and_its_line_says_which(app: App) -> None:
+    provider, spans = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    server = HTTPServer(app, HTTPServerSettings(enabled=True, port=0), tracer=provider.get_tracer("test"))
+    await server.start()
+    parent = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    async with client(server) as http:
+        assert (await http.get("/span?token=hunter2", headers=parent)).text == "0af7651916cd43dd8448eb211c80319c"
+        await http.get("/broken")
+        await http.request("BREW", "/")
+    await server.stop(5)
+
+    first, broken, odd = spans.get_finished_spans()
+    assert first.parent is not None
+    assert (first.name, first.kind, first.parent.span_id) == ("GET", SpanKind.SERVER, 0xB7AD6B7169203331)
+    assert dict(first.attributes or {}) == {
+        "http.request.method": "GET",
+        "http.response.status_code": 200,
+        "url.path": "/span",
+        "url.scheme": "http",
+    }
+    assert (broken.status.status_code, broken.parent) == (StatusCode.ERROR, None)
+    assert (odd.name, (odd.attributes or {})["http.request.method"]) == ("HTTP", "_OTHER")
+
+
+async def test_the_span_of_a_route_has_its_pattern_for_a_name() -> None:
+    provider, spans = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    gateway = FastAPI()
+
+    @gateway.get("/items/{item_id}")
+    async def item(item_id: str) -> str:
+        return item_id
+
+    server = HTTPServer(gateway, HTTPServerSettings(enabled=True, port=0), tracer=provider.get_tracer("test"))
+    await server.start()
+    async with client(server) as http:
+        assert (await http.get("/items/7")).json() == "7"
+        assert (await http.get("/nowhere")).status_code == 404
+    await server.stop(5)
+
+    assert [span.name for span in spans.get_finished_spans()] == ["GET /items/{item_id}", "GET"]
 
 
 async def test_a_head_that_is_too_large_is_refused_also_in_one_piece(serve: Serve, app: App) -> None:

@@ -241,6 +241,7 @@ def test_http_beside_grpc_ends_with_it(service, number):
             "stopped",
         ]
         assert {line["component"] for line in said} <= {"run", "access"}
+        assert all(len(line["trace_id"]) == 32 for line in said if line["component"] == "access")
 
 
 def test_requests_there_are_come_to_their_end_while_health_says_not_serving(service):

@@ -6,12 +6,14 @@ from functools import partial
 from typing import Any, Final, cast
 
 import uvicorn
+from opentelemetry.trace import Tracer
 
 from grpc_common.asgi import ASGIApp
 from grpc_common.http_connection import Complaint, HTTPConnection
 from grpc_common.http_front import HTTPFront
 from grpc_common.http_limits import HTTPLimits
 from grpc_common.http_settings import HTTPServerSettings, http_plaintext_refusal
+from grpc_common.http_tracing import HTTPTracing
 from grpc_common.listener import is_exposed, listen, listen_unix, remove_socket, tcp_address
 from grpc_common.settings import SettingsError
 
@@ -26,7 +28,14 @@ class HTTPServer:
     and no lifespan events: what it needs is open while it is served.
     """
 
-    def __init__(self, app: ASGIApp, settings: HTTPServerSettings, *, lame_duck_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: HTTPServerSettings,
+        *,
+        lame_duck_seconds: float = 0.0,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._settings = settings
         self._lame_duck_seconds = lame_duck_seconds
         self._front = HTTPFront(
@@ -38,6 +47,7 @@ class HTTPServer:
                 max_concurrent=settings.max_concurrent_requests,
             )
         )
+        self._outermost = HTTPTracing(self._front, tracer)  # the log line has the ids of the span
         self._server: uvicorn.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._port = settings.port
@@ -82,7 +92,7 @@ class HTTPServer:
             complaint=Complaint(),
         )
         return uvicorn.Config(
-            cast("Any", self._front),
+            cast("Any", self._outermost),
             http=cast("type[asyncio.Protocol]", connection),  # uvicorn only calls it
             ws="none",
             lifespan="off",

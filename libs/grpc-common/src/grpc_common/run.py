@@ -170,8 +170,12 @@ class _Process[S: ServiceSettings]:
             raise SettingsError(["this service has nothing to serve over HTTP: leave HTTP__ENABLED unset"])
         from grpc_common.http_server import HTTPServer  # without HTTP, a service needs none of its packages
 
-        lame_duck_seconds = self._settings.grpc.lame_duck_seconds
-        return HTTPServer(application.http, self._settings.http, lame_duck_seconds=lame_duck_seconds)
+        return HTTPServer(
+            application.http,
+            self._settings.http,
+            lame_duck_seconds=self._settings.grpc.lame_duck_seconds,
+            tracer=self._tracing.tracer,
+        )
 
     def _tell_where(
         self, grpc_server: GRPCServer | None, http_server: "HTTPServer | None", metrics_port: int | None
