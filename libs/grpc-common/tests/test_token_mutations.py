@@ -1,4 +1,4 @@
-"""Ten thousand ways to spoil a token, and none is accepted; `TOKEN_MUTATIONS=1000000 pytest …` tries more and others."""
+"""Ten thousand ways to spoil a token, and none is accepted; `TOKEN_MUTATIONS=1000000 pytest …` tries others."""
 
 import base64
 import hashlib

@@ -54,6 +54,14 @@ async def test_the_keys_are_kept_for_less_than_a_key_is_published_ahead(oauth: O
     assert "d" not in reply.json()["keys"][0]
 
 
+@pytest.mark.parametrize(("ahead", "kept"), [(130.0, 35), (62.0, 1), (60.5, 0)])
+async def test_where_a_key_signs_soon_the_keys_are_kept_for_less(
+    tmp_path: Path, http: httpx.AsyncClient, ahead: float, kept: int
+) -> None:
+    async with serving(tmp_path, key_ahead=ahead) as oauth:
+        assert (await http.get(oauth.jwks)).headers["cache-control"] == f"public, max-age={kept}"
+
+
 async def test_who_has_the_keys_already_gets_none(oauth: OAuth, http: httpx.AsyncClient) -> None:
     etag = (await http.get(oauth.jwks)).headers["etag"]
 

@@ -44,7 +44,8 @@ def http_app(does: UseCases, ring: KeyRing, settings: AuthServiceSettings) -> Fa
         REVOKE: RevocationEndpoint(tokens, clients, whence),
         INTROSPECT: IntrospectionEndpoint(tokens, clients, whence, issuer=told.issuer, audience=told.audience),
     }
-    gets: dict[str, Endpoint] = {JWKS: JWKSEndpoint(ring), **dict.fromkeys(metadata.paths, metadata)}
+    jwks = JWKSEndpoint(ring, ahead=settings.key_ahead, read=settings.key_read)
+    gets: dict[str, Endpoint] = {JWKS: jwks, **dict.fromkeys(metadata.paths, metadata)}
     for path, endpoint in posts.items():
         app.add_api_route(path, _in_time(endpoint), methods=["POST"])
     for path, endpoint in gets.items():
