@@ -8,11 +8,10 @@ from pathlib import Path
 import hvac
 import pytest
 import pytest_asyncio
-from sqlalchemy import delete, update
+from emptying import empty
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.migrate import MIGRATIONS
-from auth.table import ADMINISTRATORS, CLIENTS, FAMILIES, OUTBOX, REVOCATIONS, USERS
 from grpc_common.database.engine import Limits, open_engine
 from grpc_common.fixed_clock import FixedClock
 from localmesh.fixtures import NewDatabase, kind, new_database, postgres
@@ -72,11 +71,3 @@ async def engine(migrated_url: str, limits: Limits) -> AsyncIterator[AsyncEngine
     async with open_engine(migrated_url, limits) as engine:
         await empty(engine)
         yield engine
-
-
-async def empty(engine: AsyncEngine) -> None:
-    """Forget everybody and everything."""
-    async with engine.begin() as connection:
-        for table in (USERS, CLIENTS, FAMILIES, REVOCATIONS, OUTBOX):
-            await connection.execute(delete(table))
-        await connection.execute(update(ADMINISTRATORS).values(first_id=None, removals=0))

@@ -8,15 +8,15 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import dying_change
 import pytest
 import pytest_asyncio
-from conftest import empty
+from emptying import empty
 from people import NOW, a_client, a_user, happened
 from sqlalchemy import Row, event, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from told import told
 
-import dying
 from auth.audit import Kind
 from auth.family import Family
 from auth.sql_clients import SqlClients
@@ -25,7 +25,7 @@ from auth.sql_users import SqlUsers
 from auth.table import METADATA, OUTBOX, TOKEN_SECRETS
 from grpc_common.database.engine import open_engine
 
-AUDIT = len(dying.TOLD) - 2
+AUDIT = len(dying_change.TOLD) - 2
 """The last verb, which changes nothing but writes an event."""
 
 
@@ -61,7 +61,7 @@ async def state(engine: AsyncEngine) -> Mapping[str, Sequence[Row[Any]]]:
 async def kill(url: str, moment: str) -> None:
     program = await asyncio.create_subprocess_exec(
         sys.executable,
-        dying.__file__,
+        dying_change.__file__,
         moment,
         env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "DATABASE": url},
         stderr=asyncio.subprocess.PIPE,
@@ -87,7 +87,7 @@ async def test_killed_after_the_commit_leaves_both(full: AsyncEngine, migrated_u
     await kill(migrated_url, "commit")
 
     after = await state(full)
-    assert [each.kind for each in await told(full)] == dying.TOLD
+    assert [each.kind for each in await told(full)] == dying_change.TOLD
     assert {table for table in before if after[table] == before[table]} == {TOKEN_SECRETS.name}
 
 
@@ -98,7 +98,7 @@ async def test_a_call_that_is_given_up_leaves_both_or_neither(
     """At each step of it, one after the other, and the connection is free again."""
     for steps in count(1):
         before = await state(await fill(engine))
-        async with open_engine(migrated_url, dying.LIMITS) as other:
+        async with open_engine(migrated_url, dying_change.LIMITS) as other:
             left = cancelled_after(other, steps)
             call = asyncio.create_task(verb(other, number))
             await asyncio.wait([call])
@@ -115,7 +115,7 @@ async def test_a_call_that_is_given_up_leaves_both_or_neither(
 
 
 async def verb(engine: AsyncEngine, number: int) -> None:
-    await dying.Dying(engine, lambda: None).verbs[number]()
+    await dying_change.Dying(engine, lambda: None).verbs[number]()
 
 
 def cancelled_after(engine: AsyncEngine, steps: int) -> Callable[[], int]:

@@ -1,4 +1,4 @@
-"""Processes that are killed in the middle of a change: `python dying.py change|event|commit` kills one per verb.
+"""Processes that are killed in the middle of a change: `python dying_change.py change|event|commit` kills one per verb.
 
 Each dies when its change is made and the event is not, when both are made and not committed, or right after the commit.
 """
