@@ -298,6 +298,10 @@ async def test_the_span_of_a_route_has_its_pattern_for_a_name() -> None:
 
 async def test_a_head_that_is_too_large_is_refused_also_in_one_piece(serve: Serve, app: App) -> None:
     async with serve(max_head=1024) as server, client(server) as http:
+        with capture_logs() as lines:
+            for method, path in (("X" * 2000, "/"), ("GET", f"/{'x' * 2000}"), ("GET", f"/?{'x' * 2000}")):
+                assert (await http.request(method, path)).status_code == 431
+        assert max(len(str(line)) for line in lines) < 1000
         reply = await http.get("/", headers={"x-large": "x" * 2000})
         assert (reply.status_code, reply.json()["status"]) == (431, 431)
         assert b"HTTP/1.1 400" in await said(server, b"GET / HTTP/1.1\r\nx-large: " + b"x" * 2000)

@@ -4,16 +4,19 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import httpx
 import pytest
 import pytest_asyncio
+from fastapi import Request
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from oauth_server import PASSWORD, SECRET, OAuth, caller, serving
 from structlog.testing import capture_logs
 
+from auth.oauth.client import read_proof
+from auth.oauth.form import parsed
 from grpc_common.http_settings import HTTPServerSettings
 
 MARK = "hunter2"
@@ -108,3 +111,22 @@ async def test_wild_requests_get_a_clear_answer(
         assert secret not in f"{reply.headers} {reply.text}"
         assert secret not in str(lines)
     assert [line for line in lines if line["log_level"] == "error"] == []
+
+
+@settings(max_examples=200)
+@given(
+    client_id=st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True),
+    secret=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=256),
+    in_body=st.booleans(),
+)
+@example(client_id="billing", secret="a:b+c%20 d&e=f", in_body=False)
+def test_every_secret_arrives_as_it_was_sent(client_id: str, secret: str, in_body: bool) -> None:
+    """Encoded as RFC 6749 says, in the header (§2.3.1) or in the body (appendix B)."""
+    sent = {"client_id": client_id, "client_secret": secret} if in_body else {}
+    proof = b64encode(f"{quote_plus(client_id)}:{quote_plus(secret)}".encode())
+    headers = [] if in_body else [(b"authorization", b"basic " + proof)]
+
+    read = read_proof(Request({"type": "http", "headers": headers}), parsed(urlencode(sent).encode()))
+
+    assert read is not None
+    assert (read.client_id, read.secret.get_secret_value()) == (client_id, secret)

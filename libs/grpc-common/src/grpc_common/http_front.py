@@ -17,7 +17,8 @@ from grpc_common.http_problem import send_problem
 CLIENT_GONE: Final = 499
 """The status in the log, as nginx has it, of a request whose client did not wait for one."""
 MAX_PATH: Final = 256
-"""Characters of a path in the log."""
+MAX_METHOD: Final = 16
+"""Characters of them in the log."""
 
 
 class HTTPFront:
@@ -70,7 +71,7 @@ class HTTPFront:
         write = self._log.error if status >= HTTPStatus.INTERNAL_SERVER_ERROR else self._log.info
         write(
             "request",
-            method=scope["method"],
+            method=scope["method"][:MAX_METHOD],
             path=_path(scope),
             status=status,
             duration_ms=round(seconds * 1000, 3),

@@ -97,7 +97,7 @@ class _TooLarge(Exception):  # noqa: N818  # never leaves this file
 
 def _head_size(scope: Scope) -> int:
     # h11's own limit does not see a head that comes in one piece.
-    first = len(scope["raw_path"]) + len(scope["query_string"])
+    first = len(scope["method"]) + len(scope["raw_path"]) + len(scope["query_string"])
     return first + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
 
 

@@ -97,6 +97,7 @@ class HTTPServer:
             ws="none",
             lifespan="off",
             interface="asgi3",
+            workers=1,  # or else it would read it from the environment
             log_config=None,
             log_level="error",  # its warnings are about clients: each of them can write as many as it likes
             access_log=False,

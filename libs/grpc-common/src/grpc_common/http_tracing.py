@@ -8,6 +8,7 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
 from grpc_common.asgi import ASGIApp, Message, Receive, Scope, Send
+from grpc_common.http_front import MAX_PATH
 from grpc_common.trace_context import extract
 
 OTHER: Final = "_OTHER"
@@ -27,7 +28,7 @@ class HTTPTracing:
         """Serve one request."""
         parent = extract([(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]])
         method = scope["method"] if scope["method"] in _METHODS else OTHER
-        facts = {"http.request.method": method, "url.path": scope["path"], "url.scheme": scope["scheme"]}
+        facts = {"http.request.method": method, "url.path": scope["path"][:MAX_PATH], "url.scheme": scope["scheme"]}
         span = self._tracer.start_span(method if method != OTHER else "HTTP", parent, SpanKind.SERVER, facts)
         status = 0
 

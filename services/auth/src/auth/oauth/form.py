@@ -46,10 +46,11 @@ async def read_form(request: Request) -> Form:
         raise OAuthError("invalid_request", "parameters belong in the body: URLs are written into logs")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise OAuthError("invalid_request", f"the body must be a form, with the content type {FORM}")
-    return _parsed(await request.body())
+    return parsed(await request.body())
 
 
-def _parsed(body: bytes) -> Form:
+def parsed(body: bytes) -> Form:
+    """Return the form that `body` is; raise `invalid_request` when it is none."""
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
     except UnicodeDecodeError:
