@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from told import told
 
@@ -165,6 +165,26 @@ async def test_many_who_revoke_all_at_once_never_wait_for_ever(families: SqlFami
     assert sum(family is None for family in left) == first + second
     assert sum(family is not None and family.revoked == "disabled" for family in left) == 40 - first - second
     assert len(await told(engine)) == sum(revoked_by)
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True, scope="session")
+async def test_rows_are_locked_in_one_order_whatever_order_they_lie_in(
+    families: SqlFamilies, engine: AsyncEngine, migrated_url: str, limits: Limits
+) -> None:
+    """On PostgreSQL: who waits for the first has no other, so that nobody who has that one can wait for him."""
+    *_, last = await added(families, *map(a_family, (5, 4, 3, 2, 1)))
+    locking = select(FAMILIES.c.id).where(FAMILIES.c.id == bindparam("id")).with_for_update(nowait=True)
+    async with open_engine(migrated_url, limits) as other, other.begin() as holder:
+        await holder.execute(locking, {"id": last.id})
+        revoking = asyncio.create_task(families.revoke_all("alice", "disabled", NOW))
+        async with asyncio.timeout(10):
+            while not await holder.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                await holder.execute(text("SELECT pg_sleep(0.01)"))
+
+        for number in (2, 3, 4, 5):
+            await holder.execute(locking, {"id": a_family(number).id})
+
+    assert await revoking == 5
 
 
 async def test_the_old_are_forgotten_and_no_more_than_asked(families: SqlFamilies) -> None:
