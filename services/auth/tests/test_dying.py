@@ -1,7 +1,6 @@
 """A change and the event that tells of it are kept together or not at all, whenever a process dies or a call ends."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ from auth.sql_families import SqlFamilies
 from auth.sql_users import SqlUsers
 from auth.table import METADATA, OUTBOX, TOKEN_SECRETS
 from grpc_common.database.engine import open_engine
+from localmesh import child
 
 AUDIT = len(dying_change.TOLD) - 2
 """The last verb, which changes nothing but writes an event."""
@@ -63,7 +63,7 @@ async def kill(url: str, moment: str) -> None:
         sys.executable,
         dying_change.__file__,
         moment,
-        env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "DATABASE": url},
+        env=child.environment(DATABASE=url),
         stderr=asyncio.subprocess.PIPE,
     )
     _, errors = await program.communicate()

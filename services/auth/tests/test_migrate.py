@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from grpc_common.database.engine import Limits, open_engine
 from grpc_common.database.schema import differences, tables
 from grpc_common.errors import DatabaseError
 from grpc_common.listing.page_token_secrets import load_page_tokens
+from localmesh import child
 from localmesh.fixtures import NewDatabase
 
 TABLES = {"administrators", "auth_outbox", "auth_token_secrets", "clients", "families", "revocations", "users"}
@@ -82,9 +84,12 @@ async def test_down_and_up_again(url: str, limits: Limits) -> None:
     assert await ask(url, limits, tables) == there
 
 
-async def test_several_migrate_at_once(url: str, limits: Limits) -> None:
-    await asyncio.gather(*(MIGRATIONS.upgrade(url) for _ in range(3)))
+async def test_several_processes_migrate_at_once(url: str, limits: Limits, tmp_path: Path) -> None:
+    programs = [await migrate(tmp_path, url) for _ in range(3)]
 
+    outcomes = await asyncio.gather(*map(child.end_of, programs))
+
+    assert [status for status, _ in outcomes] == [0] * 3, outcomes
     assert set(await ask(url, limits, tables)) == TABLES
     rows = select(func.count()).select_from(TOKEN_SECRETS)
     assert await ask(url, limits, lambda connection: connection.execute(rows).scalar_one()) == 1
@@ -106,3 +111,26 @@ async def test_page_tokens_are_read_by_all_who_have_the_database(engine: AsyncEn
     token = (await load_page_tokens(engine, TOKEN_SECRETS)).write(query, ("alice",))
 
     assert (await load_page_tokens(engine, TOKEN_SECRETS)).read(token, query) == ("alice",)
+
+
+async def test_the_program_says_why_it_cannot_migrate_and_not_the_password(tmp_path: Path) -> None:
+    status, lines = await child.end_of(await migrate(tmp_path, "postgresql+asyncpg://auth:hunter2@127.0.0.1:1/auth"))
+
+    assert status == 1
+    (line,) = lines
+    assert line.startswith("cannot connect to the database postgresql+asyncpg://auth@127.0.0.1:1/auth: ")
+    assert "hunter2" not in line
+
+
+async def test_the_program_refuses_a_misspelt_setting(tmp_path: Path) -> None:
+    program = await migrate(tmp_path, "sqlite+aiosqlite:///unused.db", AUTH_DATABASE_URI="x")
+
+    status, lines = await child.end_of(program)
+
+    assert status == 2
+    assert lines[0].startswith("AUTH_DATABASE_URI is not a setting of this service; did you mean AUTH_DATABASE_URL?")
+    assert not (tmp_path / "unused.db").exists()
+
+
+async def migrate(folder: Path, url: str, **settings: str) -> asyncio.subprocess.Process:
+    return await child.start("auth.migrate", folder, AUTH_DATABASE_URL=url, **settings)

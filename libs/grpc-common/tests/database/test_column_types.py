@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from sqlalchemy import insert, select, text
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from database.lamps import LAMPS
+from grpc_common.database.column_types import can_hold
 from grpc_common.database.reader import Reader
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone(timedelta(hours=-9, minutes=-30)))
@@ -44,3 +45,21 @@ async def test_the_order_of_codes_is_not_that_of_the_database(engine: AsyncEngin
         "SELECT collation_name FROM information_schema.columns WHERE table_name = 'lamps' AND column_name = 'id'"
     )
     assert await Reader(engine).rows(collations) == [("C",)]
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a", "\x01\x7f", "é🧑\u202e", "\ud7ff\ue000\uffff", "a\0b", "\0", "\ud800", "\udfff"]
+)
+async def test_what_both_databases_can_hold_is_known(engine: AsyncEngine, value: str) -> None:
+    async def is_held() -> bool:
+        try:
+            async with engine.begin() as connection:
+                await connection.execute(insert(LAMPS).values(id=value))
+        except (DBAPIError, UnicodeEncodeError):
+            return False
+        return [row.id for row in await Reader(engine).rows(select(LAMPS.c.id))] == [value]
+
+    if can_hold(value):
+        assert await is_held()
+    elif engine.dialect.name == "postgresql":
+        assert not await is_held()
