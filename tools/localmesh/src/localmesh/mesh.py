@@ -112,6 +112,9 @@ class Mesh(Lifetime):
             group.create_task(self._start_postgres())
             group.create_task(self._start_openbao())
             group.create_task(self._start_valkey())
+        # Certificates may be short-lived, and a start on a busy machine long.
+        chores = (self._certificates.keep_fresh(), processes.signing.keep_fresh(), keep_short(self.state.logs))
+        self._chores = [_chore(each) for each in chores]
         await self._step("schema", self._migrate())
         processes.write_envoy_configurations()
         await self._all(processes.services.values())
@@ -120,8 +123,6 @@ class Mesh(Lifetime):
         await self._step("users", self.users.seed())
         for unit in processes.units:
             unit.watch()
-        chores = (self._certificates.keep_fresh(), processes.signing.keep_fresh(), keep_short(self.state.logs))
-        self._chores = [_chore(each) for each in chores]
         await self._control.start()
         self._complete = True
         self._write_status()
