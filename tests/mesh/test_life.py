@@ -137,7 +137,7 @@ def test_a_service_that_dies_at_start(own_mesh, tmp_path):
 
 def test_two_replicas_share_the_work(own_mesh):
     own_mesh.up("--replicas", "items=2")
-    assert [each["name"] for each in own_mesh.status()["services"]] == ["items", "items-2"]
+    assert [each["name"] for each in own_mesh.status()["services"]] == ["items", "items-2", "auth"]
     with own_mesh.items() as items:
         for number in range(20):
             items.CreateItem(pb.CreateItemRequest(name="Kettle", sku=f"KIT-{number}"), timeout=10)
