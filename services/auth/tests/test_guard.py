@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -492,7 +493,7 @@ async def test_what_is_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, clo
         {"address_burst": 0},
     ],
 )
-def test_limits_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         replace(GuardLimits(), **wrong)
 
