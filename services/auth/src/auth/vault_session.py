@@ -10,7 +10,7 @@ from typing import Any, Final
 import hvac
 import requests
 import structlog
-from hvac.exceptions import InternalServerError, VaultError
+from hvac.exceptions import VaultError
 from pydantic import SecretStr
 
 from auth.vault_door import REFUSALS, Door, Grant, VaultRefusedError
@@ -22,8 +22,6 @@ WHOLE: Final = 0.9
 """Of the life that it had at first: what is less was cut short."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 """Seconds between two tries while it does not work; each failure that follows doubles them."""
-TOO_OLD: Final = "past the max TTL"
-"""What a renewal is answered that comes too late, under a status that says something else is broken."""
 FORBIDDEN: Final = 403
 LOG_OUT_WITHIN: Final = 1.0
 
@@ -97,18 +95,10 @@ class VaultSession:
 
     async def _renewed(self) -> Grant | None:
         token = self.client.token
-
-        def renew() -> Grant | None:
-            try:
-                return Grant.of(self._asking()("auth/token/renew-self", {}, token=token))
-            except REFUSALS:
-                return None
-            except InternalServerError as error:
-                if TOO_OLD not in str(error):
-                    raise
-                return None
-
-        return await self._in_thread(renew)
+        try:
+            return await self._in_thread(lambda: Grant.of(self._asking()("auth/token/renew-self", {}, token=token)))
+        except REFUSALS:
+            return None
 
     def _take(self, grant: Grant) -> None:
         self._grant = grant
