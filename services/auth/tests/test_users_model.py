@@ -9,7 +9,16 @@ from typing import Any
 from emptying import empty
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 from people import NOW, a_user, happened
 from pydantic import SecretStr
 from told import told
@@ -22,7 +31,9 @@ from grpc_common.errors import AbortedError, AppException, ConflictError, Forbid
 from grpc_common.etag import etag_of
 
 names = st.sampled_from(["a", "b", "c", "d@e", "f-g"])
-roles = st.frozensets(st.sampled_from([ADMIN, "administrator", "reader"]))
+roles = st.sampled_from(
+    [frozenset({ADMIN}), frozenset({"reader", ADMIN}), frozenset({"administrator"}), frozenset[str]()]
+)
 moments = st.integers(-3, 3).map(lambda seconds: NOW + timedelta(seconds=seconds))
 etags = st.sampled_from(["none", "none", "current", "stale", "wild"])
 
@@ -53,27 +64,29 @@ class UsersMachine(RuleBasedStateMachine):
         self.run(self.opened.__aexit__(None, None, None))
         self.runner.close()
 
+    @initialize(target=ids)
+    def nobody(self) -> str:
+        return "nobody"
+
     @rule(target=ids, name=names, given=roles, disabled=st.booleans())
-    def add(self, name: str, given: frozenset[str], disabled: bool) -> str:
+    def add(self, name: str, given: frozenset[str], disabled: bool) -> MultipleResults[str]:
         user = a_user(name, given, disabled=disabled)
         event = happened(Kind.USER_CREATED, user.id)
         refused = ConflictError if self._named(name) else None
         self._compare(refused, None, self.users.add(user, event))
-        if refused is None:
-            self._keep(user, event)
-        return user.id
+        return self._keep(user, event) if refused is None else multiple()
 
     @rule(target=ids, name=names)
-    def add_first_admin(self, name: str) -> str:
+    def add_first_admin(self, name: str) -> MultipleResults[str]:
         user = a_user(name, [ADMIN])
         event = happened(Kind.BOOTSTRAPPED, user.id)
         is_first = not self.had_first and not any(ADMIN in each.roles for each in self.kept.values())
         refused = ConflictError if is_first and self._named(name) else None
         self._compare(refused, is_first, self.users.add_first_admin(user, event))
-        if is_first and refused is None:
-            self.had_first = True
-            self._keep(user, event)
-        return user.id
+        if not is_first or refused is not None:
+            return multiple()
+        self.had_first = True
+        return self._keep(user, event)
 
     @rule(user_id=ids, given=roles, etag=etags, at=moments)
     def set_roles(self, user_id: str, given: frozenset[str], etag: str, at: Any) -> None:
@@ -101,7 +114,7 @@ class UsersMachine(RuleBasedStateMachine):
         if exchanged and user is not None:
             self.kept[user_id] = replace(user, password_hash=SecretStr(new))
 
-    @rule(user_id=consumes(ids))
+    @rule(user_id=ids)
     def get(self, user_id: str) -> None:
         assert self.run(self.users.get(user_id)) == self.kept.get(user_id)
 
@@ -147,9 +160,10 @@ class UsersMachine(RuleBasedStateMachine):
             assert refused is None
             assert outcome == expected
 
-    def _keep(self, user: User, event: SecurityEvent) -> None:
+    def _keep(self, user: User, event: SecurityEvent) -> MultipleResults[str]:
         self.kept[user.id] = user
         self.events.append(event)
+        return multiple(user.id)
 
     def _named(self, name: str) -> User | None:
         return next((user for user in self.kept.values() if user.username == name), None)
@@ -171,6 +185,6 @@ def test_users_are_what_the_model_says(migrated_url: str, limits: Limits) -> Non
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         lambda: UsersMachine(migrated_url, limits),
         settings=settings(
-            max_examples=100, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=100, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
