@@ -9,8 +9,6 @@ from pydantic import SecretStr
 
 ID_MAX: Final = 64
 USERNAME_MAX: Final = 64
-ROLE_MAX: Final = 64
-ROLES_MAX: Final = 32
 ADMIN: Final = "admin"
 """The role of who may do everything to users and clients; there is always somebody who has it."""
 

