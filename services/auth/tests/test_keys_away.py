@@ -69,3 +69,20 @@ async def test_nobody_is_logged_out_while_they_are_away(auth: "Stub", own_openba
         while await status_of(auth.Refresh(refresh)) != "OK":  # noqa: ASYNC110  # nobody says when it has mended
             await asyncio.sleep(0.1)
     assert (await auth.Login(login)).access_token
+
+
+async def test_an_engine_that_is_gone_is_no_fault_of_the_caller_nor_of_the_service(
+    auth: "Stub", own_openbao: OpenBao
+) -> None:
+    await auth.BootstrapAdmin(pb.BootstrapAdminRequest(secret=BOOTSTRAP, username="root", password=PASSWORD))
+    login = pb.LoginRequest(username="root", password=PASSWORD)
+    tokens = await auth.Login(login)
+    client = await asyncio.to_thread(own_openbao.client)
+    await asyncio.to_thread(client.sys.disable_secrets_engine, "transit")
+
+    assert await status_of(auth.Login(login)) == "UNAVAILABLE"
+    assert await status_of(auth.Refresh(pb.RefreshRequest(refresh_token=tokens.refresh_token))) == "UNAVAILABLE"
+    assert await status_of(
+        auth.RotateSigningKey(pb.RotateSigningKeyRequest(), metadata=bearer(tokens.access_token))
+    ) == ("UNAVAILABLE")
+    assert (await auth.GetUser(pb.GetUserRequest(id="me"), metadata=bearer(tokens.access_token))).username == "root"

@@ -4,14 +4,15 @@ import asyncio
 import json
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, Final
 
 import structlog
 
 from auth.key_schedule import KeySchedule
-from auth.signer import PublicKey, Signer
+from auth.signer import PublicKey, Signer, SignerError
 from grpc_common.errors import ExternalServiceError
 
 REFRESH: Final = 60.0
@@ -20,13 +21,14 @@ PATIENCE: Final = 0.5
 """Seconds that a call which has keys waits for newer ones: a signer that hangs does not hold up those who verify."""
 TYPE: Final = "at+jwt"
 AWAY: Final = "tokens cannot be signed just now"
+NOT_READ: Final = "signing keys not read; those known go on"
 
 
 class KeyRing:
     """The versions of a signer's key, read again every `refresh` seconds; `clock` gives Unix seconds.
 
-    While the signer is out of reach, or does not answer, the keys it had go on being published. It is asked again after
-    COOL_DOWN seconds, by one call for all.
+    While the signer is out of reach, does not answer or refuses, the keys it had go on being published. It is asked
+    again after COOL_DOWN seconds, by one call for all.
     """
 
     def __init__(
@@ -52,7 +54,8 @@ class KeyRing:
         """Return the claims as a signed access token (RFC 7515 §3.1, RFC 9068 §2.1).
 
         Raises:
-            ExternalServiceError: the signer is out of reach, or has been for so long that there may be a newer key.
+            ExternalServiceError: the signer is out of reach or refuses, or did so for so long that there may be a newer
+                key.
         """
         versions = await self._known()
         now = self._clock()
@@ -61,13 +64,15 @@ class KeyRing:
         version = self._schedule.signing(versions, now).version
         header = {"alg": self._signer.algorithm, "kid": self._kid(version), "typ": TYPE}
         signed = f"{_part(_json(header))}.{_part(_json(claims))}"
-        return f"{signed}.{_part(await self._signer.sign(version, signed.encode()))}"
+        with self._told_to_operators():
+            signature = await self._signer.sign(version, signed.encode())
+        return f"{signed}.{_part(signature)}"
 
     async def jwk_set(self) -> dict[str, list[dict[str, str]]]:
         """Return the JWKS document (RFC 7517 §5) of all keys whose tokens may be alive, and of the next one.
 
         Raises:
-            ExternalServiceError: the signer is out of reach and has not been asked before.
+            ExternalServiceError: the signer is out of reach or refuses, and never told its keys before.
         """
         versions = self._schedule.published(await self._known(), self._clock())
         marks = {"alg": self._signer.algorithm, "use": "sig"}
@@ -79,9 +84,13 @@ class KeyRing:
         return True
 
     async def rotate(self) -> tuple[str, float]:
-        """Make the next version, whether it is due or not; return its kid, and when it signs, in Unix seconds."""
-        await self._signer.rotate()
-        await self._read()
+        """Make the next version, whether it is due or not; return its kid, and when it signs, in Unix seconds.
+
+        Raises:
+            ExternalServiceError: the signer is out of reach or refuses.
+        """
+        with self._told_to_operators():
+            await self._make_next()
         newest = self._versions[-1]
         return self._kid(newest.version), self._schedule.starts(newest)
 
@@ -89,14 +98,31 @@ class KeyRing:
         """Make the next version when it is due, and destroy those that nothing alive was signed with.
 
         Replicas that do it at the same moment make a version more than needed, which does no harm.
+
+        Raises:
+            ExternalServiceError: the signer is out of reach.
+            SignerError: the signer refuses.
         """
         await self._read()
         if self._schedule.due(self._versions, self._clock()):
-            await self.rotate()
+            await self._make_next()
         oldest = self._schedule.published(self._versions, self._clock())[0].version
         if oldest != self._versions[0].version:
             await self._signer.retire(oldest)
             await self._read()
+
+    async def _make_next(self) -> None:
+        await self._signer.rotate()
+        await self._read()
+
+    @contextmanager
+    def _told_to_operators(self) -> Iterator[None]:
+        """Callers can only wait for what the signer refuses: why it does is for those who can mend it."""
+        try:
+            yield
+        except SignerError as error:
+            self._log.error("the signer refuses", reason=str(error))
+            raise ExternalServiceError(AWAY) from error
 
     def _kid(self, version: int) -> str:
         return f"{self._signer.name}-v{version}"
@@ -108,8 +134,6 @@ class KeyRing:
         if (reading := self._reading) is not None:
             # A call that gives up must not take the answer from the others.
             await asyncio.wait([reading], timeout=PATIENCE if self._versions else None)
-            if reading.done():
-                reading.result()
         if not self._versions:
             raise ExternalServiceError(AWAY)
         return self._versions
@@ -121,9 +145,10 @@ class KeyRing:
     async def _read_or_keep(self) -> None:
         try:
             await self._read()
-        except ExternalServiceError:
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with the signer, verifiers need what is known
             self._ask_at = self._clock() + COOL_DOWN
-            self._log.warning("signing keys not read; those known go on", known=len(self._versions))
+            tell = self._log.warning if isinstance(error, ExternalServiceError) else self._log.error
+            tell(NOT_READ, known=len(self._versions), reason=f"{type(error).__name__}: {error}")
         finally:
             self._reading = None
 

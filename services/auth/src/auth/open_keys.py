@@ -48,10 +48,19 @@ def _login(settings: AuthServiceSettings) -> VaultLogin:
 
 
 async def _keep_up(ring: KeyRing, interval: float) -> None:
+    """Look after the keys for ever; a problem is told when it begins, when it becomes another one, and at its end."""
     log = structlog.get_logger(component="keys")
+    problem = ""
     while True:
+        before, problem = problem, ""
         try:
             await ring.upkeep()
-        except ExternalServiceError as error:
-            log.warning("the signing keys are not looked after", reason=error.message)
+        except Exception as error:  # noqa: BLE001  # it may be mended by an operator, and nobody starts this again
+            problem = f"{type(error).__name__}: {error}"
+            if problem != before:
+                tell = log.warning if isinstance(error, ExternalServiceError) else log.error
+                tell("the signing keys are not looked after", reason=problem)
+        else:
+            if before:
+                log.info("the signing keys are looked after again")
         await asyncio.sleep(interval)

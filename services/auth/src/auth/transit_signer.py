@@ -3,8 +3,9 @@
 import asyncio
 import binascii
 from base64 import b64decode, b64encode, urlsafe_b64decode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -97,10 +98,13 @@ class TransitSigner:
         """Return all versions there are, oldest first."""
         answer = await self._ask(f"keys/{self._name}")
         kind = _KINDS[self._algorithm].key_type
-        if answer["type"] != kind:
-            raise SignerError(f"the transit key {self._name} is {answer['type']} and must be {kind}: name another key")
-        found = ((int(version), key) for version, key in answer["keys"].items())
-        return [self._public(version, key) for version, key in sorted(found, key=lambda each: each[0])]
+        with self._understood():
+            if answer["type"] != kind:
+                raise SignerError(
+                    f"the transit key {self._name} is {answer['type']} and must be {kind}: name another key"
+                )
+            found = ((int(version), key) for version, key in answer["keys"].items())
+            return [self._public(version, key) for version, key in sorted(found, key=lambda each: each[0])]
 
     async def sign(self, version: int, data: bytes) -> bytes:
         """Return the signature of `data` by that version."""
@@ -111,7 +115,8 @@ class TransitSigner:
             **_KINDS[self._algorithm].options,
         }
         answer = await self._ask(f"sign/{self._name}", request)
-        return _signature(answer["signature"], version, self._algorithm)
+        with self._understood():
+            return _signature(answer["signature"], version, self._algorithm)
 
     async def rotate(self) -> None:
         """Make the next version."""
@@ -143,9 +148,17 @@ class TransitSigner:
         def call() -> Mapping[str, Any]:
             adapter = self._client.adapter
             answer = adapter.get(url, timeout=limit) if body is None else adapter.post(url, json=body, timeout=limit)
-            return answer["data"] if isinstance(answer, dict) else {}
+            return (answer.get("data") or {}) if isinstance(answer, dict) else {}
 
         return await self._in_thread(call)
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """What answers in OpenBao's place, such as a proxy with a page of its own, is no reason to give up."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._away(error) from None
 
     async def _in_thread[T](self, call: Callable[[], T]) -> T:
         try:
