@@ -14,7 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from told import told
 
 from auth.audit import Kind
+from auth.family import Family
 from auth.repository import Users
+from auth.sql_families import SqlFamilies
 from auth.sql_users import SqlUsers
 from auth.user import ADMIN, User
 from grpc_common.database.engine import Limits, open_engine
@@ -314,6 +316,58 @@ class TestChanges:
 
         assert changed.updated_at == NOW
         assert await users.get(user.id) == changed
+
+
+class TestSessions:
+    """Those of a user end in the transaction of what ends them."""
+
+    @pytest.fixture
+    async def families(self, engine: AsyncEngine) -> SqlFamilies:
+        """Two of alice's and one of bob's."""
+        families = SqlFamilies(engine)
+        for number, subject in enumerate(["alice", "alice", "bob"]):
+            await families.add(Family(f"{number}" * 32, subject, "web", frozenset(), b"", b"", 0, 0.0, 0.0))
+        return families
+
+    async def test_another_password_ends_them_but_the_one_to_keep(
+        self, users: Users, families: SqlFamilies, engine: AsyncEngine
+    ) -> None:
+        (alice,) = await added(users, a_user(id="alice"))
+        changed = happened(Kind.PASSWORD_CHANGED, "alice")
+
+        assert not await users.set_password("alice", OTHER, OTHER, changed)
+        assert await endings(families) == [None, None, None]
+        assert await users.set_password("alice", alice.password_hash, OTHER, changed, keep="0" * 32)
+        assert await endings(families) == [None, "password_changed", None]
+        assert [(event.kind, event.session_id) for event in (await told(engine))[1:]] == [
+            (Kind.PASSWORD_CHANGED, ""),
+            (Kind.SESSION_REVOKED, "1" * 32),
+        ]
+
+    async def test_who_is_disabled_has_none(self, users: Users, families: SqlFamilies, engine: AsyncEngine) -> None:
+        await added(users, a_user(id="alice"))
+
+        await users.set_roles("alice", frozenset({"reader"}), "", ROLES)
+        await users.rehash("alice", OTHER, OTHER)
+        assert await endings(families) == [None, None, None]
+        await users.set_disabled("alice", True, "", DISABLED)
+        assert await endings(families) == ["disabled", "disabled", None]
+        assert [event.kind for event in (await told(engine))[2:]] == [Kind.USER_DISABLED, *[Kind.SESSION_REVOKED] * 2]
+
+    async def test_what_is_refused_ends_none(self, users: Users, families: SqlFamilies) -> None:
+        await added(users, an_admin(id="alice"))
+
+        with pytest.raises(ForbiddenError):
+            await users.set_disabled("alice", True, "", DISABLED)
+        with pytest.raises(AbortedError):
+            await users.set_disabled("alice", True, '"7777"', DISABLED)
+
+        assert await endings(families) == [None, None, None]
+
+
+async def endings(families: SqlFamilies) -> Sequence[str | None]:
+    found = [await families.find(f"{number}" * 32) for number in range(3)]
+    return [family and family.revoked for family in found]
 
 
 type Removal = Callable[[Users, User], Awaitable[User]]

@@ -116,9 +116,8 @@ class Accounts:
         self._policy.check(wanted, user.username, field="new_password")
         kept, password_hash = user.password_hash, await self._hasher.hash(wanted)
         event = self._recorder.event(Kind.PASSWORD_CHANGED, subject=user.id, address=caller.address)
-        if not await self._users.set_password(user.id, kept, password_hash, event):
+        if not await self._users.set_password(user.id, kept, password_hash, event, keep=keep):
             raise AbortedError("the password was changed at the same moment: try again with the one that it is now")
-        await self._refresh.revoke_all(user.id, "password_changed", keep=keep)
 
     async def set_roles(self, user_id: str, roles: Iterable[str], etag: str, *, actor: str) -> User:
         """Give a user exactly these roles; raises as `Users.set_roles` does."""
@@ -131,7 +130,7 @@ class Accounts:
         event = self._recorder.event(kind, subject=user_id, actor=actor)
         user = await self._users.set_disabled(user_id, disabled, etag, event)
         if disabled:
-            await self._refresh.revoke_all(user_id, "disabled")
+            await self._refresh.revoke_all(user_id, "disabled")  # also those that began while he was disabled
         return user
 
     async def _new(self, username: str, password: SecretStr, roles: Iterable[str]) -> User:

@@ -42,8 +42,12 @@ class Users(Protocol):
         """Return the first users, by name, whose names come after `after`; the empty one comes before all."""
         ...
 
-    async def set_password(self, user_id: str, kept: SecretStr, password_hash: SecretStr, event: SecurityEvent) -> bool:
-        """Keep another hash if `kept` is the present one; say whether it was."""
+    async def set_password(
+        self, user_id: str, kept: SecretStr, password_hash: SecretStr, event: SecurityEvent, *, keep: str = ""
+    ) -> bool:
+        """Keep another hash if `kept` is the present one, and revoke all families of the user but `keep`, an id; say
+        whether it was.
+        """
         ...
 
     async def rehash(self, user_id: str, kept: SecretStr, password_hash: SecretStr) -> None:
@@ -62,7 +66,9 @@ class Users(Protocol):
         ...
 
     async def set_disabled(self, user_id: str, disabled: bool, etag: str, event: SecurityEvent) -> User:
-        """Say whether the user may log in, and return it; raises and leaves alone as `set_roles` does."""
+        """Say whether the user may log in, and return it; the families of one who may not any more are revoked. Raises
+        and leaves alone as `set_roles` does.
+        """
         ...
 
 

@@ -55,16 +55,8 @@ class SqlFamilies:
 
     async def revoke_all(self, subject: str, ending: Ending, at: float, *, keep: str = "") -> int:
         """Note the ending of all families at once."""
-        if not can_hold(subject):
-            return 0
-        # In one order, so that two who do this at the same time do not wait for each other's rows for ever.
-        kept = keep if can_hold(keep) else ""
-        theirs = select(FAMILIES.c.id).where(
-            FAMILIES.c.subject == subject, FAMILIES.c.id != kept, FAMILIES.c.revoked.is_(None)
-        )
-        locked = theirs.order_by(FAMILIES.c.id).with_for_update().cte("theirs")
         async with transaction(self._engine, self._changed) as connection:
-            return await _revoke(connection, FAMILIES.c.id.in_(select(locked.c.id)), ending, at)
+            return await end_all(connection, subject, ending, at, keep=keep)
 
     async def forget(self, before: float, limit: int) -> int:
         """Delete those that nobody else is changing."""
@@ -73,6 +65,21 @@ class SqlFamilies:
 
 
 _FIND: Final = select(FAMILIES).where(FAMILIES.c.id == bindparam("family_id"))
+
+
+async def end_all(connection: AsyncConnection, subject: str, ending: Ending, at: float, *, keep: str = "") -> int:
+    """Note the ending of all families of the subject but `keep`, in the transaction that is the reason; return how many
+    there were.
+    """
+    if not can_hold(subject):
+        return 0
+    kept = keep if can_hold(keep) else ""
+    theirs = select(FAMILIES.c.id).where(
+        FAMILIES.c.subject == subject, FAMILIES.c.id != kept, FAMILIES.c.revoked.is_(None)
+    )
+    # In one order, so that two who do this at the same time do not wait for each other's rows for ever.
+    locked = theirs.order_by(FAMILIES.c.id).with_for_update().cte("theirs")
+    return await _revoke(connection, FAMILIES.c.id.in_(select(locked.c.id)), ending, at)
 
 
 async def _revoke(connection: AsyncConnection, which: ColumnElement[bool], ending: Ending, at: float) -> int:

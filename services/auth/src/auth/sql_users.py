@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from auth.audit import SecurityEvent
 from auth.security_events import tell
+from auth.sql_families import end_all
 from auth.table import ADMINISTRATORS, IS_ACTIVE_ADMIN, USER_COLUMNS, USERS, row_of_user, user_of
 from auth.transaction import nobody, transaction
 from auth.user import ADMIN, User
@@ -60,12 +61,15 @@ class SqlUsers:
         with translated_errors():
             return [user_of(row) for row in await self._reader.rows(_PAGE, {"after": after, "size": limit})]
 
-    async def set_password(self, user_id: str, kept: SecretStr, password_hash: SecretStr, event: SecurityEvent) -> bool:
-        """Exchange the hash in one statement."""
+    async def set_password(
+        self, user_id: str, kept: SecretStr, password_hash: SecretStr, event: SecurityEvent, *, keep: str = ""
+    ) -> bool:
+        """Exchange the hash in one statement, and end the sessions."""
         async with transaction(self._engine, self._changed) as connection:
             exchanged = await _exchange(connection, user_id, kept, password_hash)
             if exchanged:
                 await tell(connection, [event])
+                await end_all(connection, user_id, "password_changed", event.at.timestamp(), keep=keep)
             return exchanged
 
     async def rehash(self, user_id: str, kept: SecretStr, password_hash: SecretStr) -> None:
@@ -101,6 +105,8 @@ class SqlUsers:
             changed = replace(changed, updated_at=max(event.at, user.updated_at), version=user.version + 1)
             await connection.execute(update(USERS).where(USERS.c.id == user.id).values(row_of_user(changed)))
             await tell(connection, [event])
+            if changed.disabled and not user.disabled:
+                await end_all(connection, user_id, "disabled", event.at.timestamp())
             return changed
 
 
