@@ -17,7 +17,7 @@ from meshwork.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 if TYPE_CHECKING:  # there is no such class at run time
     from meshwork.auth.v1.auth_service_pb2_grpc import AuthServiceAsyncStub
 
-BOOTSTRAP = "a one-time secret"
+BOOTSTRAP = "a one-time secret that is long enough"
 CHEAP = {"password_passes": 1, "password_memory": 1024}
 """Hashes that take a millisecond."""
 

@@ -63,9 +63,15 @@ async def test_a_key_made_by_command_is_published_at_once(tmp_path: Path) -> Non
     ("setting", "value", "said"),
     [
         ("AUTH_AUTH__JWKS", "https://elsewhere.test/jwks.json", "verifies with its own keys"),
+        ("AUTH_KEY_AHEAD", "30", "KEY_AHEAD must be longer than KEY_READ"),
+        ("AUTH_BOOTSTRAP_SECRET", "hunter2", "BOOTSTRAP_SECRET must have 32 to 256 characters"),
         ("AUTH_AUTH__AUDIENCE", "", "set both"),
         ("AUTH_REFRESH_SECRETS", "hunter2", "AUTH_REFRESH_SECRETS is not valid; its value is secret and not shown."),
-        ("AUTH_VAULT_URL", "http://127.0.0.1:1", "VAULT_ROLE_ID, or VAULT_KUBERNETES_ROLE"),
+        (
+            "AUTH_VAULT_URL",
+            "http://127.0.0.1:1",
+            "VAULT_URL needs a way to log in: VAULT_ROLE_ID, or VAULT_KUBERNETES_ROLE",
+        ),
         ("AUTH_TOKEN_LIFETIME", "3600", "less than or equal to 900"),
         ("AUTH_BOOTSTRAP", "x", "did you mean AUTH_BOOTSTRAP_SECRET?"),
     ],

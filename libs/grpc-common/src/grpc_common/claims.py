@@ -7,13 +7,14 @@ from typing import Any, Final, TypeGuard
 from grpc_common.errors import UnauthorizedError
 from grpc_common.jwt_service import refusal, token_expired
 from grpc_common.principal import Principal
+from grpc_common.scope import SCOPE
 
 YEAR_10000: Final = 253_402_300_800
 """Unix seconds that no date has; a time from there on is a mistake or an attempt."""
 LEEWAY: Final = 60.0
 """Seconds by which the clocks of an issuer and of who reads its tokens may differ."""
 
-_SCOPE: Final = re.compile(r"(?:[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*)?")  # RFC 6749 §3.3
+_SCOPES: Final = re.compile(rf"(?:{SCOPE}(?: {SCOPE})*)?")
 
 
 def read_claims(claims: Mapping[str, Any], *, audience: str, now: float, leeway: float) -> Principal:
@@ -88,6 +89,6 @@ def _roles(claims: Mapping[str, Any]) -> frozenset[str]:
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
     value = claims.get("scope", "")
-    if not isinstance(value, str) or _SCOPE.fullmatch(value) is None:
+    if not isinstance(value, str) or _SCOPES.fullmatch(value) is None:
         raise _malformed("scope")
     return frozenset(value.split())

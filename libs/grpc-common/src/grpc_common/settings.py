@@ -294,7 +294,8 @@ def _sentences(cls: type[BaseModel], prefix: str, error: pydantic.ValidationErro
             yield f"{name} is not valid; its value is secret and not shown."
         else:
             reason = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-            yield f"{name} is not valid: {reason[:1].lower()}{reason[1:].removesuffix('.')}."
+            start = reason[:1] if reason[:2].isupper() else reason[:1].lower()  # a setting's name stays as it is
+            yield f"{name} is not valid: {start}{reason[1:].removesuffix('.')}."
 
 
 def _variable(fields: Mapping[str, FieldInfo], prefix: str, path: list[str]) -> str:

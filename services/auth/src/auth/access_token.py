@@ -1,6 +1,5 @@
 """Access tokens: who may do what for the next minutes, signed (RFC 9068)."""
 
-import re
 import secrets
 import time
 from collections.abc import Callable
@@ -10,12 +9,11 @@ from typing import Final
 from pydantic import SecretStr
 
 from auth.key_ring import KeyRing
+from grpc_common.scope import is_scope
 from grpc_common.token_verifier import MAX_TOKEN
 
 LONGEST: Final = 900
 """Seconds a token lives at most: as long goes on what was revoked, where nobody hears of it."""
-
-_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Grant:
             raise ValueError("a token needs a subject and a client, and its roles need names")
         for name in (self.subject, self.client_id, *self.roles):
             name.encode()  # half of a surrogate pair is in no encoding, and no verifier takes it
-        if not all(map(_SCOPE.fullmatch, self.scopes)):
+        if not all(map(is_scope, self.scopes)):
             raise ValueError("a scope has characters that no scope may have")
 
 

@@ -39,7 +39,8 @@ class GuardLimits:
             raise ValueError("failures and address_burst must be at least 1, and address_rate more than 0")
         if not 0 < self.pause <= self.longest_pause < self.forgotten:
             raise ValueError(
-                "a pause must be more than 0, not longer than longest_pause, and that shorter than forgotten"
+                "a pause must be more than 0, not longer than the longest one, and that shorter than it takes until "
+                f"all is forgotten ({self.forgotten:g} s)"
             )
         if self.known <= 0:
             raise ValueError("known must be more than 0")

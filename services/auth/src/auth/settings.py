@@ -1,5 +1,6 @@
 """What the auth service can be told, by environment variables that start with AUTH_."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
@@ -17,20 +18,25 @@ from auth.signer import Algorithm
 from grpc_common.http_settings import HTTPServerSettings
 from grpc_common.jwks import KeySource
 from grpc_common.outbox.settings import OutboxSettings
+from grpc_common.scope import is_scope
 from grpc_common.settings import AuthSettings, GRPCServerSettings
 from grpc_common.token_verifier import Issuer
 from grpc_common.valkey_url import ValkeyURL
 
 DAY: Final = 24 * 3600.0
+BOOTSTRAP_SECRET: Final = range(32, 256 + 1)
+"""How many characters it has: too many to be guessed, and no more than a request may have."""
 
 
 class IssuerSettings(AuthSettings):
     """As whom and for whom tokens are issued. The service's own keys verify them: there is no JWKS to be named."""
 
+    algorithms: tuple[Algorithm, ...] = Field(default=(), description="Not for this service: key_algorithm says it.")
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.jwks:
-            raise ValueError("this service verifies with its own keys: leave jwks unset")
+        if self.jwks or self.jwks_socket or self.algorithms:
+            raise ValueError("this service verifies with its own keys: leave jwks, jwks_socket and algorithms unset")
         if not self.issuer or not self.audience:
             raise ValueError("issuer and audience are what tokens say: set both")
         return self
@@ -41,7 +47,7 @@ class AuthServiceSettings(OutboxSettings):
     working directory.
     """
 
-    model_config = SettingsConfigDict(env_prefix="AUTH_")
+    model_config = SettingsConfigDict(env_prefix="AUTH_", allow_inf_nan=False)
 
     grpc: GRPCServerSettings = Field(
         default=GRPCServerSettings(enabled=True, host="127.0.0.1", port=50052, max_concurrent_rpcs=400),
@@ -106,7 +112,8 @@ class AuthServiceSettings(OutboxSettings):
     registration: bool = Field(default=False, description="Whether whoever wants to may create a user.")
     bootstrap_secret: SecretStr = Field(
         default=SecretStr(""),
-        description="The one-time secret that creates the first administrator; unset: nobody can.",
+        description="The one-time secret, of 32 characters or more, that creates the first administrator; "
+        "unset: nobody can.",
     )
     password_shortest: int = Field(default=12, ge=8, le=64, description="The fewest characters of a new password.")
     password_passes: int = Field(default=2, ge=1, le=100, description="Passes of argon2id over its memory.")
@@ -134,6 +141,35 @@ class AuthServiceSettings(OutboxSettings):
         if value:
             read_secrets(value)
         return value
+
+    @field_validator("user_scopes")
+    @classmethod
+    def _are_scopes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for scope in value:
+            if not is_scope(scope):
+                raise ValueError(f"{scope!r} is no scope, which is ASCII without spaces, quotation marks, backslashes")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        _together("REFRESH_GRACE, REFRESH_IDLE and REFRESH_ABSOLUTE", lambda: self.lifetimes)
+        _together("GUARD_PAUSE and GUARD_LONGEST_PAUSE", lambda: self.guard_limits)
+        _together("KEY_AHEAD and KEY_PERIOD", lambda: self.key_schedule)
+        if self.key_ahead <= self.key_read:
+            raise ValueError(
+                "KEY_AHEAD must be longer than KEY_READ: all replicas must have read a new key before it signs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cannot_be_guessed(self) -> Self:
+        # Not of the field alone, of whose problems nothing is shown.
+        if self.bootstrap_secret and len(self.bootstrap_secret) not in BOOTSTRAP_SECRET:
+            raise ValueError(
+                f"BOOTSTRAP_SECRET must have {BOOTSTRAP_SECRET[0]} to {BOOTSTRAP_SECRET[-1]} characters: "
+                "make one with `openssl rand -hex 32`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _keys_are_somewhere(self) -> Self:
@@ -178,3 +214,11 @@ class AuthServiceSettings(OutboxSettings):
             address_rate=self.guard_address_rate,
             address_burst=self.guard_address_burst,
         )
+
+
+def _together(names: str, part: Callable[[], object]) -> None:
+    """Make what the settings of those names are for, which says itself what cannot be."""
+    try:
+        part()
+    except ValueError as error:
+        raise ValueError(f"{names} do not go together: {error}") from None
