@@ -1,6 +1,8 @@
 """A package's migrations, whatever happens while they run."""
 
 import asyncio
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,3 +156,13 @@ def test_the_program_migrates_and_says_why_it_cannot(
         migrations.main(LampSettings)
     assert ended.value.code == 2
     assert "LAMPS_DATABASE_URI is not a setting of this service" in capsys.readouterr().err
+
+
+async def test_a_sqlite_file_that_it_makes_is_for_its_owner_alone(migrations: Migrations, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        await migrations.upgrade(f"sqlite+aiosqlite:///{tmp_path}/lamps.db")
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "lamps.db").stat().st_mode) == 0o600

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, event, make_url, select
@@ -15,6 +16,7 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from grpc_common.database.reader import READING, Reader
+from grpc_common.database.sqlite_file import keep_private
 from grpc_common.database.statements import interrupt_sqlite, log_slow, wait_for_lock
 from grpc_common.errors import ExternalServiceError
 
@@ -62,6 +64,8 @@ async def answers(engine: AsyncEngine) -> bool:
 
 async def _connect_once(engine: AsyncEngine) -> None:
     try:
+        if engine.url.get_backend_name() == "sqlite" and engine.url.database:
+            keep_private(Path(engine.url.database))
         async with engine.connect():
             pass
     except (SQLAlchemyError, OSError) as error:
