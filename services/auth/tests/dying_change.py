@@ -16,6 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.audit import Kind
+from auth.family import Family
 from auth.sql_audit import SqlAudit
 from auth.sql_clients import SqlClients
 from auth.sql_families import SqlFamilies
@@ -45,6 +46,9 @@ class Dying:
             lambda: clients.delete("billing", happened(Kind.CLIENT_DELETED, "billing")),
             lambda: families.revoke("3" * 32, "logged_out", NOW.timestamp()),
             lambda: families.revoke_all("bob", "administrator", NOW.timestamp()),
+            lambda: families.add(
+                Family("9" * 32, "dave", "web", frozenset(), b"", b"", 0, 0.0, 0.0), happened(Kind.LOGGED_IN, "dave")
+            ),
             lambda: audit.record(happened(Kind.LOGIN_FAILED, "alice")),
         ]
 
@@ -59,6 +63,7 @@ TOLD: Final = [
     [Kind.CLIENT_DELETED],
     [Kind.SESSION_REVOKED],
     [Kind.SESSION_REVOKED, Kind.SESSION_REVOKED],
+    [Kind.LOGGED_IN],
     [Kind.LOGIN_FAILED],
 ]
 """What each tells, one after the other."""

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+from auth.audit import SecurityEvent
 from auth.family import Ending, Family
 
 
@@ -12,7 +13,7 @@ class MemoryFamilies:
     def __init__(self) -> None:
         self._kept: dict[str, Family] = {}
 
-    async def add(self, family: Family) -> None:
+    async def add(self, family: Family, event: SecurityEvent | None = None) -> None:
         await asyncio.sleep(0)
         if family.id in self._kept:
             raise KeyError(family.id)

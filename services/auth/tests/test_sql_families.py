@@ -228,13 +228,15 @@ async def test_what_nobody_can_have_is_nowhere(families: SqlFamilies, nobody: st
     assert await families.revoke_all("alice", "disabled", NOW, keep=nobody) == 1
 
 
-async def test_an_id_is_given_once(families: SqlFamilies) -> None:
-    await added(families, a_family())
+async def test_an_id_is_given_once_and_only_that_is_told(families: SqlFamilies, engine: AsyncEngine) -> None:
+    began = SecurityEvent(kind=Kind.LOGGED_IN, at=datetime.fromtimestamp(NOW, UTC), subject="alice")
+    await families.add(a_family(), began)
 
     with pytest.raises(DatabaseError):
-        await added(families, a_family(subject="bob"))
+        await families.add(a_family(subject="bob"), began)
 
     assert await families.find(a_family().id) == a_family()
+    assert await told(engine) == [began]
 
 
 async def test_what_waits_too_long_is_unavailable_and_undone(

@@ -4,6 +4,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol, Self
 
+from auth.audit import SecurityEvent
+
 type Ending = Literal["logged_out", "reused", "password_changed", "administrator", "disabled"]
 """Why a family was revoked."""
 
@@ -56,8 +58,8 @@ class Family:
 class Families(Protocol):
     """Where families are kept. Each method is one transaction."""
 
-    async def add(self, family: Family) -> None:
-        """Keep a new family; there is none with its id."""
+    async def add(self, family: Family, event: SecurityEvent | None = None) -> None:
+        """Keep a new family, and the event that tells of it; there is none with its id."""
         ...
 
     async def find(self, family_id: str) -> Family | None:

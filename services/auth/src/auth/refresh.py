@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 from pydantic import SecretBytes, SecretStr
 
+from auth.audit import SecurityEvent
 from auth.family import MOST_ROTATIONS, Ending, Families, Family
 from grpc_common.errors import AbortedError, RateLimitError, UnauthorizedError
 
@@ -101,9 +102,9 @@ class RefreshTokens:
         )
         return self._issued(token, family)
 
-    async def keep(self, draft: RefreshToken) -> None:
-        """Begin the family of a draft."""
-        await self._families.add(draft.family)
+    async def keep(self, draft: RefreshToken, event: SecurityEvent | None = None) -> None:
+        """Begin the family of a draft, and keep the event that tells of it."""
+        await self._families.add(draft.family, event)
 
     async def family(self, family_id: str) -> Family | None:
         """Return the family with that id, living or not."""

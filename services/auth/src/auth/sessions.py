@@ -61,14 +61,14 @@ class Sessions:
         user = await self._credentials.prove(username, password, caller)
         draft = self._refresh.draft(user.id, client_id, granted(scopes, self._scopes))
         access = await self._sign(user, draft.family)  # first: no session is left of a login that has no token
-        await self._refresh.keep(draft)
-        await self._recorder.record(
+        event = self._recorder.event(
             Kind.LOGGED_IN,
             subject=user.id,
             client_id=client_id,
             session_id=draft.family.id,
             address=caller.address,
         )
+        await self._refresh.keep(draft, event)
         return Session(access, frozenset(draft.family.scopes), draft)
 
     async def refresh(self, token: SecretStr, client_id: str = FIRST_PARTY) -> Session:

@@ -26,10 +26,11 @@ class SqlFamilies:
         self._changed = changed
         self._reader = Reader(engine)
 
-    async def add(self, family: Family) -> None:
+    async def add(self, family: Family, event: SecurityEvent | None = None) -> None:
         """Insert the family."""
-        async with transaction(self._engine) as connection:
+        async with transaction(self._engine, nobody if event is None else self._changed) as connection:
             await connection.execute(insert(FAMILIES).values(row_of_family(family)))
+            await tell(connection, [] if event is None else [event])
 
     async def find(self, family_id: str) -> Family | None:
         """Read one row by its key."""
