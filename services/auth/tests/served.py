@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from auth.main import build
 from auth.settings import AuthServiceSettings
+from grpc_common.application import Application
 from grpc_common.chain import Chain
 from grpc_common.default_chain import default_interceptors
 from grpc_common.testing import in_process
@@ -36,9 +37,15 @@ def settings_in(folder: Path, **settings: Any) -> AuthServiceSettings:
 @asynccontextmanager
 async def serving(folder: Path, **settings: Any) -> AsyncIterator["AuthServiceAsyncStub"]:
     """Yield a client of the service."""
-    async with build(settings_in(folder, **settings)) as application:
-        verifier = application.verifier
-        assert verifier is not None
-        chain = Chain(default_interceptors(jwt_service=verifier, revocations=verifier.revocations))
-        async with in_process(application.register, [chain]) as channel:
-            yield AuthServiceStub(channel)
+    async with build(settings_in(folder, **settings)) as application, calling(application) as auth:
+        yield auth
+
+
+@asynccontextmanager
+async def calling(application: Application) -> AsyncIterator["AuthServiceAsyncStub"]:
+    """Yield a client of a service that is put together already."""
+    verifier = application.verifier
+    assert verifier is not None
+    chain = Chain(default_interceptors(jwt_service=verifier, revocations=verifier.revocations))
+    async with in_process(application.register, [chain]) as channel:
+        yield AuthServiceStub(channel)

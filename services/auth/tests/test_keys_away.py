@@ -2,14 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest_asyncio
 from pydantic import SecretStr
-from served import BOOTSTRAP, serving
+from served import BOOTSTRAP, calling, settings_in
 
+from auth.main import build
+from grpc_common.application import Application
+from grpc_common.health.report import DependencyState, Health
+from grpc_common.health.servicer import HealthServicer
 from grpc_common.testing import bearer
 from localmesh.parts.openbao import OpenBao
 from localmesh.transit import SigningRole
@@ -22,7 +27,7 @@ PASSWORD = "seven ducks in a quiet row"
 
 
 @pytest_asyncio.fixture
-async def auth(own_openbao: OpenBao, tmp_path: Path) -> AsyncIterator["Stub"]:
+async def application(own_openbao: OpenBao, tmp_path: Path) -> AsyncIterator[Application]:
     """The service with its keys in an OpenBao that the test may stop."""
     wrapped = tmp_path / "wrapped-secret-id"
 
@@ -37,7 +42,14 @@ async def auth(own_openbao: OpenBao, tmp_path: Path) -> AsyncIterator["Stub"]:
         "vault_role_id": SecretStr(await asyncio.to_thread(set_up)),
         "vault_wrapped_secret_id_file": wrapped,
     }
-    async with serving(tmp_path, registration=True, **vault) as stub:
+    async with build(settings_in(tmp_path, registration=True, **vault)) as application:
+        yield application
+
+
+@pytest_asyncio.fixture
+async def auth(application: Application) -> AsyncIterator["Stub"]:
+    """A client of it."""
+    async with calling(application) as stub:
         yield stub
 
 
@@ -86,3 +98,28 @@ async def test_an_engine_that_is_gone_is_no_fault_of_the_caller_nor_of_the_servi
         auth.RotateSigningKey(pb.RotateSigningKeyRequest(), metadata=bearer(tokens.access_token))
     ) == ("UNAVAILABLE")
     assert (await auth.GetUser(pb.GetUserRequest(id="me"), metadata=bearer(tokens.access_token))).username == "root"
+
+
+async def test_health_tells_that_they_are_away_and_the_service_goes_on(
+    application: Application, own_openbao: OpenBao
+) -> None:
+    checks = [replace(check, interval=0.05) for check in application.dependencies]
+    assert "signing keys" in {check.name for check in checks}
+    async with HealthServicer(checks) as health:
+        await _believed(health, DependencyState.UP)
+        await own_openbao.stop()
+        await _believed(health, DependencyState.DOWN)
+        assert health.report().health is Health.DEGRADED  # which is SERVING to clients
+
+        await own_openbao.start()
+        await _believed(health, DependencyState.UP)
+
+
+async def _believed(health: HealthServicer, state: DependencyState) -> None:
+    """Wait until health takes the signing keys to be so, and everything else to be up."""
+    async with asyncio.timeout(60):
+        while True:
+            found = {each.name: each.state for each in health.report().dependencies}
+            if found == {**dict.fromkeys(found, DependencyState.UP), "signing keys": state}:
+                return
+            await asyncio.sleep(0.05)
