@@ -316,12 +316,13 @@ class TestEnding:
         assert not await tokens.revoke(issued.family.id, "administrator")
         assert await is_refused(tokens, issued.token)
 
-    async def test_a_new_password_ends_all_families_but_the_one_it_came_by(self, tokens: RefreshTokens) -> None:
+    async def test_logging_out_everywhere_ends_all_families_of_the_subject(self, tokens: RefreshTokens) -> None:
         here, there, bob = [await begun(tokens, subject, "web") for subject in ("alice", "alice", "bob")]
 
-        assert await tokens.revoke_all("alice", "password_changed", keep=here.family.id) == 1
+        await tokens.log_out(here.token, everywhere=True)
+
+        assert await is_refused(tokens, here.token)
         assert await is_refused(tokens, there.token)
-        assert await tokens.refresh(here.token)
         assert await tokens.refresh(bob.token)
 
     async def test_looking_a_token_up_uses_nothing_up(self, tokens: RefreshTokens, clock: FixedClock) -> None:

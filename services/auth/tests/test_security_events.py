@@ -27,6 +27,7 @@ from grpc_common.new_id import new_id
 from grpc_common.outbox.event import Event
 from grpc_common.outbox.outbox import Outbox
 from grpc_common.outbox.relay import Relay, RelayLimits
+from grpc_common.revocations import Revocations
 from meshwork.auth.v1 import security_event_pb2 as pb
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
@@ -48,6 +49,7 @@ events = st.builds(
     reason=texts,
     address=texts,
     correlation_id=texts,
+    roles=st.lists(texts, max_size=5).map(tuple),
 )
 
 
@@ -166,7 +168,7 @@ class TestPublishing:
             )
         )
 
-        (line,) = await lines(SecurityEventPublisher(), event)
+        (line,) = await lines(SecurityEventPublisher(Revocations()), event)
 
         level = str(line.pop("log_level"))
         shown = json.loads(render(None, level, dict(line)))
@@ -191,13 +193,13 @@ class TestPublishing:
     async def test_what_is_not_known_is_left_out(self) -> None:
         event = outgoing(SecurityEvent(kind=Kind.LOGGED_IN, at=NOW))
 
-        (line,) = await lines(SecurityEventPublisher(), event)
+        (line,) = await lines(SecurityEventPublisher(Revocations()), event)
 
         assert set(line) == {"event", "log_level", "component", "event_id", "kind", "at"}
 
     @pytest.mark.parametrize("kind", Kind)
     async def test_failures_are_warnings(self, kind: Kind) -> None:
-        (line,) = await lines(SecurityEventPublisher(), outgoing(happened(kind, reason="locked")))
+        (line,) = await lines(SecurityEventPublisher(Revocations()), outgoing(happened(kind, reason="locked")))
 
         expected = "warning" if kind in {Kind.LOGIN_FAILED, Kind.CLIENT_REFUSED} else "info"
         assert line["log_level"] == expected
@@ -205,7 +207,7 @@ class TestPublishing:
     async def test_a_stolen_token_is_a_warning(self) -> None:
         event = outgoing(happened(Kind.SESSION_REVOKED, "u-1", session_id="s-1", reason="reused"))
 
-        (line,) = await lines(SecurityEventPublisher(), event)
+        (line,) = await lines(SecurityEventPublisher(Revocations()), event)
 
         assert line["log_level"] == "warning"
 
@@ -214,7 +216,7 @@ class TestPublishing:
         stream = Stream()
         event = happened(kind, "u-1", session_id="s-1", token_id="t-1")
 
-        await SecurityEventPublisher(stream).publish(outgoing(event))
+        await SecurityEventPublisher(Revocations(), stream).publish(outgoing(event))
 
         until = NOW.timestamp() + 900 + 120
         expected = {Kind.SESSION_REVOKED: [("s-1", until)], Kind.TOKEN_REVOKED: [("t-1", until)]}
@@ -224,13 +226,13 @@ class TestPublishing:
     async def test_nothing_is_taken_back_without_a_name(self, kind: Kind) -> None:
         stream = Stream()
 
-        await SecurityEventPublisher(stream).publish(outgoing(happened(kind, "u-1")))
+        await SecurityEventPublisher(Revocations(), stream).publish(outgoing(happened(kind, "u-1")))
 
         assert stream.asked == 0
 
     async def test_an_outage_is_told_to_the_relay_and_the_line_is_written_once(self) -> None:
         stream = Stream()
-        publisher = SecurityEventPublisher(stream)
+        publisher = SecurityEventPublisher(Revocations(), stream)
         event = outgoing(happened(Kind.SESSION_REVOKED, "u-1", session_id="s-1"))
         stream.away = True
         with structlog.testing.capture_logs() as written:
@@ -246,7 +248,7 @@ class TestPublishing:
     async def test_what_it_remembers_of_an_outage_is_bounded(self) -> None:
         stream = Stream()
         stream.away = True
-        publisher = SecurityEventPublisher(stream)
+        publisher = SecurityEventPublisher(Revocations(), stream)
         several = [
             outgoing(happened(Kind.SESSION_REVOKED, session_id=f"s-{number}")) for number in range(MOST_WRITTEN + 1)
         ]
@@ -262,12 +264,12 @@ class TestPublishing:
         message.kind = 99  # type: ignore[assignment]
 
         with pytest.raises(ValidationError):
-            await SecurityEventPublisher().publish(Event("e-1", "x", message.SerializeToString(), NOW))
+            await SecurityEventPublisher(Revocations()).publish(Event("e-1", "x", message.SerializeToString(), NOW))
 
     async def test_the_relay_goes_on_where_the_stream_was_away(self, engine: AsyncEngine) -> None:
         stream, now = Stream(), [NOW]
         limits = RelayLimits(poll=1, timeout=5, pause=60, kept=3600, lag=60, at_once=100)
-        relay = Relay(Outbox(engine, OUTBOX), SecurityEventPublisher(stream), limits, lambda: now[0])
+        relay = Relay(Outbox(engine, OUTBOX), SecurityEventPublisher(Revocations(), stream), limits, lambda: now[0])
         audit = SqlAudit(engine)
         for number in range(3):
             await audit.record(happened(Kind.SESSION_REVOKED, "u-1", session_id=f"s-{number}"))

@@ -1,7 +1,7 @@
 """The accounts of users: how they come to be, their passwords, and what they may do."""
 
 import hmac
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from pydantic import SecretStr
@@ -12,7 +12,6 @@ from auth.credentials import Credentials
 from auth.password import PasswordHasher
 from auth.password_policy import PasswordPolicy
 from auth.recorder import Recorder
-from auth.refresh import RefreshTokens
 from auth.repository import Users
 from auth.user import ADMIN, User, account_of
 from grpc_common.errors import AbortedError, ForbiddenError, NotFoundError
@@ -28,7 +27,6 @@ class Accounts:
         users: Users,
         hasher: PasswordHasher,
         policy: PasswordPolicy,
-        refresh: RefreshTokens,
         credentials: Credentials,
         recorder: Recorder,
         *,
@@ -40,7 +38,6 @@ class Accounts:
         self._users = users
         self._hasher = hasher
         self._policy = policy
-        self._refresh = refresh
         self._credentials = credentials
         self._recorder = recorder
         self._bootstrap = bootstrap
@@ -60,10 +57,12 @@ class Accounts:
             each.get_secret_value().encode("utf-8", "surrogatepass") for each in (secret, self._bootstrap)
         )
         if not expected or not hmac.compare_digest(given, expected):
+            await self._recorder.record(Kind.BOOTSTRAP_REFUSED, reason="wrong_secret", address=caller.address)
             raise ForbiddenError(NO_BOOTSTRAP)
         user = await self._new(username, password, {ADMIN})
-        event = self._recorder.event(Kind.BOOTSTRAPPED, subject=user.id, address=caller.address)
+        event = self._recorder.event(Kind.BOOTSTRAPPED, subject=user.id, roles=(ADMIN,), address=caller.address)
         if not await self._users.add_first_admin(user, event):
+            await self._recorder.record(Kind.BOOTSTRAP_REFUSED, reason="used_secret", address=caller.address)
             raise ForbiddenError(NO_BOOTSTRAP)
         return user
 
@@ -86,7 +85,8 @@ class Accounts:
     async def create(self, username: str, password: SecretStr, roles: Iterable[str], *, actor: str) -> User:
         """Create a user with roles, as `actor` wants; raises as `register` does."""
         user = await self._new(username, password, roles)
-        await self._users.add(user, self._recorder.event(Kind.USER_CREATED, subject=user.id, actor=actor))
+        given = tuple(sorted(user.roles))
+        await self._users.add(user, self._recorder.event(Kind.USER_CREATED, subject=user.id, actor=actor, roles=given))
         return user
 
     async def get(self, user_id: str) -> User:
@@ -95,10 +95,6 @@ class Accounts:
         if user is None:
             raise NotFoundError("there is no such user")
         return user
-
-    async def page(self, after: str, limit: int) -> Sequence[User]:
-        """Return the first users, by name, after that name."""
-        return await self._users.page(after, limit)
 
     async def change_password(
         self, user_id: str, current: SecretStr, wanted: SecretStr, caller: Caller, *, keep: str = ""
@@ -121,17 +117,15 @@ class Accounts:
 
     async def set_roles(self, user_id: str, roles: Iterable[str], etag: str, *, actor: str) -> User:
         """Give a user exactly these roles; raises as `Users.set_roles` does."""
-        event = self._recorder.event(Kind.ROLES_CHANGED, subject=user_id, actor=actor)
-        return await self._users.set_roles(user_id, frozenset(roles), etag, event)
+        wanted = frozenset(roles)
+        event = self._recorder.event(Kind.ROLES_CHANGED, subject=user_id, actor=actor, roles=tuple(sorted(wanted)))
+        return await self._users.set_roles(user_id, wanted, etag, event)
 
     async def set_disabled(self, user_id: str, etag: str, *, disabled: bool, actor: str) -> User:
         """Say whether a user may log in; who may not has no session any more. Raises as `Users.set_disabled` does."""
         kind = Kind.USER_DISABLED if disabled else Kind.USER_ENABLED
         event = self._recorder.event(kind, subject=user_id, actor=actor)
-        user = await self._users.set_disabled(user_id, disabled, etag, event)
-        if disabled:
-            await self._refresh.revoke_all(user_id, "disabled")  # also those that began while he was disabled
-        return user
+        return await self._users.set_disabled(user_id, disabled, etag, event)
 
     async def _new(self, username: str, password: SecretStr, roles: Iterable[str]) -> User:
         name = account_of(username)
@@ -148,7 +142,3 @@ class Accounts:
             updated_at=now,
             version=0,
         )
-
-
-def _octets(secret: SecretStr) -> bytes:
-    return secret.get_secret_value().encode("utf-8", "surrogatepass")

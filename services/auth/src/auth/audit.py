@@ -26,6 +26,7 @@ class Kind(StrEnum):
     SERVICE_TOKEN_ISSUED = "service_token_issued"  # noqa: S105
     CLIENT_REFUSED = "client_refused"
     KEY_ROTATED = "key_rotated"
+    BOOTSTRAP_REFUSED = "bootstrap_refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class SecurityEvent:
     reason: str = ""
     address: str = ""
     correlation_id: str = field(default_factory=correlation_id)
+    roles: tuple[str, ...] = ()
 
 
 class Audit(Protocol):

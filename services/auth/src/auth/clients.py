@@ -1,7 +1,9 @@
 """The accounts of clients."""
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -9,6 +11,11 @@ from auth.audit import Kind
 from auth.client import Client, hash_of, new_secret
 from auth.recorder import Recorder
 from auth.repository import Clients
+from auth.sessions import FIRST_PARTY
+from grpc_common.errors import ValidationError
+
+_USER_ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
+"""What is given to users, and any UUID written like it."""
 
 
 class ClientAccounts:
@@ -20,10 +27,19 @@ class ClientAccounts:
         self._clock = clock
 
     async def create(self, client_id: str, roles: Iterable[str], scopes: Iterable[str], *, actor: str) -> SecretStr:
-        """Create a client and return its secret; raise ConflictError for `client_id` when another one has the id."""
+        """Create a client and return its secret.
+
+        Raises:
+            ConflictError: for `client_id`, when another one has the id.
+            ValidationError: for `client_id`, when it could be taken for a user's (RFC 9068 §5), or for the first party.
+        """
+        if client_id == FIRST_PARTY or _USER_ID.fullmatch(client_id):
+            raise ValidationError("is not for a client: take another one", field="client_id")
         secret = new_secret()
         client = Client(client_id, hash_of(secret), frozenset(roles), frozenset(scopes), self._clock())
-        event = self._recorder.event(Kind.CLIENT_CREATED, subject=client_id, client_id=client_id, actor=actor)
+        event = self._recorder.event(
+            Kind.CLIENT_CREATED, subject=client_id, client_id=client_id, actor=actor, roles=tuple(sorted(client.roles))
+        )
         await self._clients.add(client, event)
         return secret
 

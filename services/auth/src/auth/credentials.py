@@ -1,5 +1,8 @@
 """Whether a name and a password are those of a user who may log in."""
 
+import asyncio
+from dataclasses import replace
+
 from pydantic import SecretStr
 
 from auth.audit import Kind
@@ -10,7 +13,7 @@ from auth.recorder import Recorder
 from auth.repository import Users
 from auth.turns import Turns
 from auth.user import User, account_of
-from grpc_common.errors import AppException, UnauthorizedError
+from grpc_common.errors import AppException, RateLimitError, UnauthorizedError
 
 
 class LoginRefusedError(UnauthorizedError):
@@ -49,13 +52,20 @@ class Credentials:
         """
         attempt = Attempt(account_of(username), caller.address)
         open_ = await self._guard.enter(attempt)
+        begun = False
         try:
             async with self._turns.turn():  # so that who waits for a thread holds nothing of the database
+                begun = True
                 user = await self._users.find(attempt.account)
                 verdict = await self._hasher.verify(password, user.password_hash if user is not None else None)
         except AppException:
             if open_:
                 await self._guard.undecided(attempt)
+            raise
+        except asyncio.CancelledError:
+            # Who gave up in the queue has tried nothing; later it counts, or giving up were a way around the guard.
+            if open_ and not begun:
+                await asyncio.shield(self._guard.undecided(attempt))
             raise
         if user is None or user.disabled or not open_ or not verdict.right:
             if open_:
@@ -65,9 +75,16 @@ class Credentials:
             await self._recorder.record(Kind.LOGIN_FAILED, subject=known, reason=reason, address=caller.address)
             raise LoginRefusedError
         await self._guard.succeeded(attempt)
-        if verdict.rehash is not None:
-            await self._users.rehash(user.id, user.password_hash, verdict.rehash)
-        return user
+        return await self._rehashed(user, password) if verdict.outdated else user
+
+    async def _rehashed(self, user: User, password: SecretStr) -> User:
+        """Keep a hash at today's cost, if there is time for it now, and return the user with it."""
+        try:
+            password_hash = await self._hasher.hash(password)
+        except RateLimitError:
+            return user
+        await self._users.rehash(user.id, user.password_hash, password_hash)
+        return replace(user, password_hash=password_hash)
 
 
 def _reason(user: User | None) -> str:

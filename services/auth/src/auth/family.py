@@ -5,8 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol, Self
 
 from auth.audit import SecurityEvent
+from auth.user import User
 
-type Ending = Literal["logged_out", "reused", "password_changed", "administrator", "disabled"]
+type Ending = Literal[
+    "logged_out", "reused", "password_changed", "administrator", "disabled", "roles_removed", "client_deleted"
+]
 """Why a family was revoked."""
 
 MOST_ROTATIONS: Final = 64
@@ -55,11 +58,21 @@ class Family:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How a family began: the user as it was when it proved itself, and the event that tells of it."""
+
+    user: User
+    event: SecurityEvent
+
+
 class Families(Protocol):
     """Where families are kept. Each method is one transaction."""
 
-    async def add(self, family: Family, event: SecurityEvent | None = None) -> None:
-        """Keep a new family, and the event that tells of it; there is none with its id."""
+    async def add(self, family: Family, login: Login | None = None) -> bool:
+        """Keep a new family; there is none with its id. With `login`, only if its user is still as it was proved, and
+        with the event that tells of it; say whether that was so.
+        """
         ...
 
     async def find(self, family_id: str) -> Family | None:

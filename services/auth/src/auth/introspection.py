@@ -1,12 +1,11 @@
 """What a token proves at this moment (RFC 7662), and its end before its time (RFC 7009)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import SecretStr
 
 from auth.audit import Kind
-from auth.family import Families
 from auth.recorder import Recorder
 from auth.refresh import RefreshTokens
 from grpc_common.claims import LEEWAY
@@ -30,20 +29,28 @@ class Introspection:
     roles: frozenset[str] = frozenset()
 
 
+class TakenBack(Protocol):
+    """What is known of access tokens taken back."""
+
+    async def holds(self, identifier: str) -> bool:
+        """Say whether that session or token, by its `sid` or `jti`, was taken back."""
+        ...
+
+
 class Tokens:
     """Looks at tokens of both kinds. It asks the database, and so knows of what was taken back before others do."""
 
     def __init__(
         self,
         verifier: JWTService,
-        families: Families,
+        taken_back: TakenBack,
         refresh: RefreshTokens,
         recorder: Recorder,
         *,
         leeway: float = LEEWAY,
     ) -> None:
         self._verifier = verifier
-        self._families = families
+        self._taken_back = taken_back
         self._refresh = refresh
         self._recorder = recorder
         self._leeway = leeway
@@ -65,7 +72,7 @@ class Tokens:
                 issued_at=family.rotated_at,
             )
         principal = await self._verified(token)
-        if principal is None or not await self._session_lives(principal):
+        if principal is None or await self._is_over(principal):
             return None
         return Introspection(
             kind="access",
@@ -85,15 +92,15 @@ class Tokens:
         Raises:
             ExternalServiceError: nobody can tell just now, or it cannot be written down.
         """
+        if (family := await self._refresh.family_of(token)) is not None:
+            if client_id in (None, family.client_id):
+                await self._refresh.revoke(family.id, "logged_out")
+            return
         found = await self.introspect(token)
-        if found is None or (client_id is not None and found.client_id != client_id):
-            return
-        if found.kind == "refresh":
-            await self._refresh.revoke(found.id, "logged_out")
-            return
-        await self._recorder.record(
-            Kind.TOKEN_REVOKED, subject=found.subject, client_id=found.client_id, token_id=found.id
-        )
+        if found is not None and client_id in (None, found.client_id):
+            await self._recorder.record(
+                Kind.TOKEN_REVOKED, subject=found.subject, client_id=found.client_id, token_id=found.id
+            )
 
     async def _verified(self, token: SecretStr) -> Principal | None:
         try:
@@ -101,8 +108,7 @@ class Tokens:
         except UnauthorizedError:
             return None
 
-    async def _session_lives(self, principal: Principal) -> bool:
-        if not principal.session_id:
+    async def _is_over(self, principal: Principal) -> bool:
+        if principal.token_id and await self._taken_back.holds(principal.token_id):
             return True
-        family = await self._families.find(principal.session_id)
-        return family is not None and family.revoked is None
+        return bool(principal.session_id) and await self._taken_back.holds(principal.session_id)

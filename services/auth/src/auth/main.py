@@ -17,6 +17,7 @@ from auth.use_cases import UseCases
 from auth.user_pages import UserPages
 from grpc_common.application import Application
 from grpc_common.health.check import DependencyCheck
+from grpc_common.revocations import Revocations
 from grpc_common.run import run
 from grpc_common.token_verifier import TokenVerifier
 from meshwork.auth.v1.auth_service_pb2_grpc import add_AuthServiceServicer_to_server
@@ -25,14 +26,15 @@ from meshwork.auth.v1.auth_service_pb2_grpc import add_AuthServiceServicer_to_se
 @asynccontextmanager
 async def build(settings: AuthServiceSettings) -> AsyncIterator[Application]:
     """Yields the service with its database, its keys and its guard, which are open as long as the service is."""
+    revocations = Revocations()
     secrets = server_secrets(settings.refresh_secrets, settings.refresh_file)
     async with (
-        open_stores(settings) as (stores, stored),
+        open_stores(settings, revocations) as (stores, stored),
         open_keys(settings) as ring,
         open_guard(settings.cache_url, settings.guard_limits, secrets[0]) as (guard, guarded),
         PasswordHasher(settings.cost, at_once=settings.password_at_once, waiting=settings.password_waiting) as hasher,
     ):
-        verifier = TokenVerifier([settings.trusted(RingKeys(ring))])
+        verifier = TokenVerifier([settings.trusted(RingKeys(ring))], revocations=revocations)
         does = UseCases.of(settings, stores, ring, verifier, hasher, guard, secrets)
         pages = UserPages(stores.users, stores.page_tokens)
         service = AuthService(does, pages, behind_mesh=settings.grpc.plaintext is not None)

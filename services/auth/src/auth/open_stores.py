@@ -18,11 +18,15 @@ from grpc_common.database.engine import answers, open_engine
 from grpc_common.health.check import DependencyCheck
 from grpc_common.outbox.telling import telling
 from grpc_common.revocation_stream import RevocationStream
+from grpc_common.revocations import Revocations
 
 
 @asynccontextmanager
-async def open_stores(settings: AuthServiceSettings) -> AsyncIterator[tuple[Stores, Sequence[DependencyCheck]]]:
+async def open_stores(
+    settings: AuthServiceSettings, revocations: Revocations
+) -> AsyncIterator[tuple[Stores, Sequence[DependencyCheck]]]:
     """Yield what is kept, and the checks of it; events are told and what is over is forgotten as long as it is open.
+    What is taken back, or was of late, gets into `revocations`, whether or not there is a Valkey to tell it.
 
     Raises:
         DatabaseError: the database lacks migrations.
@@ -31,21 +35,26 @@ async def open_stores(settings: AuthServiceSettings) -> AsyncIterator[tuple[Stor
     url, limits, clock = settings.database_url.get_secret_value(), settings.database_limits, partial(datetime.now, UTC)
     if settings.migrate_on_start:
         await MIGRATIONS.upgrade(url)
-    async with open_engine(url, limits, "auth") as engine, _publisher(settings.revocations_url) as publisher:
+    async with (
+        open_engine(url, limits, "auth") as engine,
+        _publisher(settings.revocations_url, revocations) as publisher,
+    ):
         await MIGRATIONS.require_current(engine)
         relay = publisher if settings.relay else None
         relaying = telling(url, limits, OUTBOX, relay, settings.relay_limits, clock, application="auth")
         async with relaying as (changed, outbox):
             stores = await Stores.sql(engine, changed)
+            for each in await stores.revocations.recent():
+                revocations.revoke(each.id, each.expires_at)
             upkeep = Upkeep(stores.families, stores.revocations, settings.refresh_idle)
             async with background(upkeep.run(settings.upkeep_interval)):
                 yield stores, [DependencyCheck(name="database", probe=partial(answers, engine)), *outbox]
 
 
 @asynccontextmanager
-async def _publisher(revocations_url: SecretStr) -> AsyncIterator[SecurityEventPublisher]:
-    if not revocations_url:
-        yield SecurityEventPublisher()
+async def _publisher(url: SecretStr, revocations: Revocations) -> AsyncIterator[SecurityEventPublisher]:
+    if not url:
+        yield SecurityEventPublisher(revocations)
         return
-    async with RevocationStream(revocations_url.get_secret_value()) as stream:
-        yield SecurityEventPublisher(stream)
+    async with RevocationStream(url.get_secret_value()) as stream:
+        yield SecurityEventPublisher(revocations, stream)

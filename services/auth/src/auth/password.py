@@ -36,10 +36,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a password was right; and what to keep in place of its hash when that was made at another cost."""
+    """Whether a password was right, and whether its hash was made at another cost than today's."""
 
     right: bool
-    rehash: SecretStr | None = None
+    outdated: bool = False
 
 
 class PasswordHasher:
@@ -79,7 +79,8 @@ class PasswordHasher:
         """Say whether `kept` is the hash of `password`.
 
         With None, for a user who is not there, it takes as long to say no as with a hash of today's cost. A hash made
-        at another cost takes another time until it is replaced: do that whenever there is a `rehash`.
+        at another cost takes another time until it is replaced: do that whenever one is `outdated`, and when it is
+        decided that the user gets in, so that the time until then says nothing.
 
         Raises:
             RateLimitError: too many calls wait already.
@@ -97,9 +98,7 @@ class PasswordHasher:
             return Verdict(right=False)
         except (InvalidHashError, VerificationError):
             raise DatabaseError("what is kept of the password is no hash of argon2id: set the password anew") from None
-        if not self._argon2.check_needs_rehash(text):
-            return Verdict(right=True)
-        return Verdict(right=True, rehash=SecretStr(self._argon2.hash(octets)))
+        return Verdict(right=True, outdated=self._argon2.check_needs_rehash(text))
 
     async def _in_thread[T](self, work: Callable[[], T]) -> T:
         if self._room <= 0:

@@ -8,6 +8,7 @@ from auth.audit import Kind, SecurityEvent
 from auth.revoked import taken_back
 from auth.security_events import SecurityEventMapper
 from grpc_common.outbox.event import Event
+from grpc_common.revocations import Revocations
 from meshwork.auth.v1 import security_event_pb2 as pb
 
 MOST_WRITTEN: Final = 10_000
@@ -25,13 +26,14 @@ class Revoker(Protocol):
 
 
 class SecurityEventPublisher:
-    """An EventPublisher whose events are messages `meshwork.auth.v1.SecurityEvent`. Without a `revoker` they are only
-    logged.
+    """An EventPublisher whose events are messages `meshwork.auth.v1.SecurityEvent`. What they take back goes to `own`,
+    what this process knows, at once, and through `revoker`, if there is one, to everybody.
 
     The line is written first and, as far as this process remembers, once: no outage keeps it back.
     """
 
-    def __init__(self, revoker: Revoker | None = None) -> None:
+    def __init__(self, own: Revocations, revoker: Revoker | None = None) -> None:
+        self._own = own
         self._revoker = revoker
         self._mapper = SecurityEventMapper()
         self._written: dict[str, None] = {}
@@ -47,7 +49,10 @@ class SecurityEventPublisher:
         happened = self._mapper.from_proto(pb.SecurityEvent.FromString(event.payload))
         if event.id not in self._written:
             self._write(event.id, happened)
-        if self._revoker is not None and (revoked := taken_back(happened)) is not None:
+        if (revoked := taken_back(happened)) is None:
+            return
+        self._own.revoke(*revoked)
+        if self._revoker is not None:
             self._remember(event.id)
             await self._revoker.publish(*revoked)
             self._written.pop(event.id, None)
@@ -65,6 +70,7 @@ class SecurityEventPublisher:
             "reason": event.reason,
             "address": event.address,
             "correlation_id": event.correlation_id,
+            "roles": event.roles,
         }
         write = self._log.warning if _is_alarming(event) else self._log.info
         write("security event", **{name: value for name, value in told.items() if value})
@@ -76,4 +82,4 @@ class SecurityEventPublisher:
 
 
 def _is_alarming(event: SecurityEvent) -> bool:
-    return event.kind in {Kind.LOGIN_FAILED, Kind.CLIENT_REFUSED} or event.reason == "reused"
+    return event.kind in {Kind.LOGIN_FAILED, Kind.CLIENT_REFUSED, Kind.BOOTSTRAP_REFUSED} or event.reason == "reused"

@@ -17,6 +17,7 @@ class Facts(TypedDict, total=False):
     token_id: str
     reason: str
     address: str
+    roles: tuple[str, ...]
 
 
 class Recorder:

@@ -13,8 +13,7 @@ from typing import Final
 import structlog
 from pydantic import SecretBytes, SecretStr
 
-from auth.audit import SecurityEvent
-from auth.family import MOST_ROTATIONS, Ending, Families, Family
+from auth.family import MOST_ROTATIONS, Ending, Families, Family, Login
 from grpc_common.errors import AbortedError, RateLimitError, UnauthorizedError
 
 DAY: Final = 24 * 3600.0
@@ -102,9 +101,9 @@ class RefreshTokens:
         )
         return self._issued(token, family)
 
-    async def keep(self, draft: RefreshToken, event: SecurityEvent | None = None) -> None:
-        """Begin the family of a draft, and keep the event that tells of it."""
-        await self._families.add(draft.family, event)
+    async def keep(self, draft: RefreshToken, login: Login | None = None) -> bool:
+        """Begin the family of a draft; with `login`, only while its user is as it was. Say whether that was so."""
+        return await self._families.add(draft.family, login)
 
     async def family(self, family_id: str) -> Family | None:
         """Return the family with that id, living or not."""
@@ -139,21 +138,29 @@ class RefreshTokens:
         counts = generation == family.generation or self._in_grace(family, generation, now)
         return family if counts and not self._is_over(family, now) else None
 
-    async def log_out(self, token: SecretStr) -> None:
-        """Revoke the family of `token`, whichever of its tokens that is; what is no token has nothing to revoke."""
+    async def family_of(self, token: SecretStr) -> Family | None:
+        """Return the family that has, or had, this token, if it has not been revoked."""
         try:
             family, _ = await self._prove(token)
         except RefreshRefusedError:
+            return None
+        return family
+
+    async def log_out(self, token: SecretStr, *, everywhere: bool = False) -> None:
+        """Revoke the family of `token`, whichever of its tokens that is, or all families of its subject; what is no
+        token has nothing to revoke.
+        """
+        family = await self.family_of(token)
+        if family is None:
             return
-        await self.revoke(family.id, "logged_out")
+        if everywhere:
+            await self._families.revoke_all(family.subject, "logged_out", self._clock())
+        else:
+            await self.revoke(family.id, "logged_out")
 
     async def revoke(self, family_id: str, ending: Ending) -> bool:
         """Revoke a family, and say whether there was one to revoke."""
         return await self._families.revoke(family_id, ending, self._clock())
-
-    async def revoke_all(self, subject: str, ending: Ending, *, keep: str = "") -> int:
-        """Revoke all families of the subject but `keep`, and return how many."""
-        return await self._families.revoke_all(subject, ending, self._clock(), keep=keep)
 
     def expires_at(self, family: Family) -> float:
         """Return when the newest token of the family expires if it is not used, in Unix seconds."""

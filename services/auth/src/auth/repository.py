@@ -45,8 +45,8 @@ class Users(Protocol):
     async def set_password(
         self, user_id: str, kept: SecretStr, password_hash: SecretStr, event: SecurityEvent, *, keep: str = ""
     ) -> bool:
-        """Keep another hash if `kept` is the present one, and revoke all families of the user but `keep`, an id; say
-        whether it was.
+        """Keep another hash if `kept` is the present one, and end all families but `keep`, an id; say whether it was
+        so.
         """
         ...
 
@@ -56,7 +56,7 @@ class Users(Protocol):
 
     async def set_roles(self, user_id: str, roles: frozenset[str], etag: str, event: SecurityEvent) -> User:
         """Give the user exactly these roles, and return it; one that has them already is returned unchanged, and
-        nothing is told.
+        nothing is told. Who loses a role loses all families with it, whose access tokens say that it is there.
 
         Raises:
             NotFoundError: there is no such user.
@@ -66,8 +66,8 @@ class Users(Protocol):
         ...
 
     async def set_disabled(self, user_id: str, disabled: bool, etag: str, event: SecurityEvent) -> User:
-        """Say whether the user may log in, and return it; the families of one who may not any more are revoked. Raises
-        and leaves alone as `set_roles` does.
+        """Say whether the user may log in, and return it; raises and leaves alone as `set_roles` does. Who may not
+        loses all families.
         """
         ...
 
@@ -84,5 +84,5 @@ class Clients(Protocol):
         ...
 
     async def delete(self, client_id: str, event: SecurityEvent) -> None:
-        """Forget the client; raise NotFoundError when there is none."""
+        """Forget the client and end the families begun with it; raise NotFoundError when there is none."""
         ...

@@ -34,6 +34,7 @@ class SecurityEventMapper(ProtobufMapper[SecurityEvent, pb.SecurityEvent]):
             reason=entity.reason,
             address=entity.address,
             correlation_id=entity.correlation_id,
+            roles=entity.roles,
         )
 
     def from_proto(self, proto: pb.SecurityEvent) -> SecurityEvent:
@@ -54,6 +55,7 @@ class SecurityEventMapper(ProtobufMapper[SecurityEvent, pb.SecurityEvent]):
             reason=proto.reason,
             address=proto.address,
             correlation_id=proto.correlation_id,
+            roles=tuple(proto.roles),
         )
 
 

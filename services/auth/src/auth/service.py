@@ -39,6 +39,7 @@ class AuthService(AuthServiceServicer):
         self._service_tokens = does.service_tokens
         self._tokens = does.tokens
         self._keys = does.keys
+        self._administrators = does.administrators
         self._pages = pages
         self._behind_mesh = behind_mesh
 
@@ -69,7 +70,7 @@ class AuthService(AuthServiceServicer):
     @override
     async def Logout(self, request: pb.LogoutRequest, context: Context) -> Empty:
         """Ends a session."""
-        await self._sessions.log_out(SecretStr(request.refresh_token))
+        await self._sessions.log_out(SecretStr(request.refresh_token), everywhere=request.everywhere)
         return Empty()
 
     @override
@@ -118,42 +119,45 @@ class AuthService(AuthServiceServicer):
     @override
     async def CreateUser(self, request: pb.CreateUserRequest, context: Context) -> pb.User:
         """Creates a user with roles."""
-        password, actor = SecretStr(request.password), _principal().subject
+        password, actor = SecretStr(request.password), await self._administrator()
         return user_to_proto(await self._accounts.create(request.username, password, request.roles, actor=actor))
 
     @override
     async def SetRoles(self, request: pb.SetRolesRequest, context: Context) -> pb.User:
         """Gives a user other roles."""
-        actor = _principal().subject
+        actor = await self._administrator()
         return user_to_proto(await self._accounts.set_roles(request.id, request.roles, request.etag, actor=actor))
 
     @override
     async def SetDisabled(self, request: pb.SetDisabledRequest, context: Context) -> pb.User:
         """Says whether a user may log in."""
-        actor, disabled = _principal().subject, request.disabled
+        actor, disabled = await self._administrator(), request.disabled
         user = await self._accounts.set_disabled(request.id, request.etag, disabled=disabled, actor=actor)
         return user_to_proto(user)
 
     @override
     async def CreateClient(self, request: pb.CreateClientRequest, context: Context) -> pb.ClientSecret:
         """Creates a client."""
-        actor = _principal().subject
+        actor = await self._administrator()
         secret = await self._clients.create(request.client_id, request.roles, request.scopes, actor=actor)
         return pb.ClientSecret(client_id=request.client_id, client_secret=secret.get_secret_value())
 
     @override
     async def DeleteClient(self, request: pb.DeleteClientRequest, context: Context) -> Empty:
         """Deletes a client."""
-        await self._clients.delete(request.client_id, actor=_principal().subject)
+        await self._clients.delete(request.client_id, actor=await self._administrator())
         return Empty()
 
     @override
     async def RotateSigningKey(self, request: pb.RotateSigningKeyRequest, context: Context) -> pb.SigningKey:
         """Makes the next signing key."""
-        return signing_key_to_proto(*await self._keys.rotate(actor=_principal().subject))
+        return signing_key_to_proto(*await self._keys.rotate(actor=await self._administrator()))
 
     def _caller(self, context: Context) -> Caller:
         return Caller(client_address(context, behind_mesh=self._behind_mesh))
+
+    async def _administrator(self) -> str:
+        return await self._administrators.require(_principal())
 
 
 def _principal() -> Principal:

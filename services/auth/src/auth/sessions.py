@@ -9,14 +9,14 @@ from auth.access_token import AccessToken, AccessTokens, Grant
 from auth.audit import Kind
 from auth.caller import Caller
 from auth.credentials import Credentials
-from auth.family import Family
+from auth.family import Family, Login
 from auth.issued import Session
 from auth.recorder import Recorder
 from auth.refresh import RefreshRefusedError, RefreshTokens
 from auth.repository import Users
 from auth.scopes import granted
 from auth.user import User
-from grpc_common.errors import NotFoundError
+from grpc_common.errors import AbortedError, NotFoundError
 
 FIRST_PARTY: Final = "meshwork"
 """The client of who logs in with the service's own API, by whatever program."""
@@ -56,6 +56,7 @@ class Sessions:
             LoginRefusedError: they are not those of a user who may log in now.
             ScopeRefusedError: a scope is asked for that no user may have.
             RateLimitError: too many tries, or too many at once.
+            AbortedError: the password, the roles or the right to log in changed meanwhile.
             ExternalServiceError: the database cannot be reached, or tokens cannot be signed just now.
         """
         user = await self._credentials.prove(username, password, caller)
@@ -68,7 +69,8 @@ class Sessions:
             session_id=draft.family.id,
             address=caller.address,
         )
-        await self._refresh.keep(draft, event)
+        if not await self._refresh.keep(draft, Login(user, event)):
+            raise AbortedError("the user changed at the same moment: try again")
         return Session(access, frozenset(draft.family.scopes), draft)
 
     async def refresh(self, token: SecretStr, client_id: str = FIRST_PARTY) -> Session:
@@ -94,9 +96,11 @@ class Sessions:
         access = await self._sign(user, family)
         return Session(access, frozenset(family.scopes), await self._refresh.refresh(token))
 
-    async def log_out(self, token: SecretStr) -> None:
-        """End the session of a refresh token, and its access tokens within seconds; what is no token has no session."""
-        await self._refresh.log_out(token)
+    async def log_out(self, token: SecretStr, *, everywhere: bool = False) -> None:
+        """End the session of a refresh token, or all of its user, and their access tokens within seconds; what is no
+        token has no session.
+        """
+        await self._refresh.log_out(token, everywhere=everywhere)
 
     async def revoke(self, family_id: str, *, owner: str | None = None) -> None:
         """End a session by its id, where `owner` is None for an administrator; one that has ended already stays so.

@@ -8,8 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.audit import SecurityEvent
 from auth.client import Client
+from auth.family_endings import end_families
 from auth.security_events import tell
-from auth.table import CLIENTS, client_of, row_of_client
+from auth.table import CLIENTS, FAMILIES, client_of, row_of_client
 from auth.transaction import nobody, transaction
 from grpc_common.database.column_types import can_hold
 from grpc_common.database.driver_errors import translated_errors
@@ -40,12 +41,14 @@ class SqlClients:
         return client_of(rows[0]) if rows else None
 
     async def delete(self, client_id: str, event: SecurityEvent) -> None:
-        """Delete one row by its key."""
+        """Delete one row by its key, and end the sessions that were begun with it."""
         async with transaction(self._engine, self._changed) as connection:
             deleting = delete(CLIENTS).where(CLIENTS.c.client_id == client_id)
             if not can_hold(client_id) or not (await connection.execute(deleting)).rowcount:
                 raise NotFoundError(f"there is no client {client_id}", field="client_id")
             await tell(connection, [event])
+            theirs = FAMILIES.c.client_id == client_id
+            await end_families(connection, theirs, "client_deleted", event.at.timestamp())
 
 
 _GET: Final = select(CLIENTS).where(CLIENTS.c.client_id == bindparam("client_id"))

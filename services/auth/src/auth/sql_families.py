@@ -1,17 +1,17 @@
 """Keeps families of refresh tokens in PostgreSQL or SQLite."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, bindparam, insert, select, update
+from sqlalchemy import bindparam, false, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from auth.audit import Kind, SecurityEvent
-from auth.family import Ending, Family
+from auth.family import Ending, Family, Login
+from auth.family_endings import all_of, end_families
 from auth.security_events import tell
-from auth.table import FAMILIES, family_of, row_of_family
+from auth.table import FAMILIES, USERS, family_of, row_of_family
 from auth.transaction import nobody, transaction
+from auth.user import User
 from grpc_common.database.column_types import can_hold
 from grpc_common.database.deletion import delete_some
 from grpc_common.database.driver_errors import translated_errors
@@ -26,11 +26,15 @@ class SqlFamilies:
         self._changed = changed
         self._reader = Reader(engine)
 
-    async def add(self, family: Family, event: SecurityEvent | None = None) -> None:
-        """Insert the family."""
-        async with transaction(self._engine, nobody if event is None else self._changed) as connection:
+    async def add(self, family: Family, login: Login | None = None) -> bool:
+        """Insert the family while the user's row is locked."""
+        async with transaction(self._engine, nobody if login is None else self._changed) as connection:
+            if login is not None:
+                if not await _still_holds(connection, login.user):
+                    return False
+                await tell(connection, [login.event])
             await connection.execute(insert(FAMILIES).values(row_of_family(family)))
-            await tell(connection, [] if event is None else [event])
+            return True
 
     async def find(self, family_id: str) -> Family | None:
         """Read one row by its key."""
@@ -52,12 +56,14 @@ class SqlFamilies:
         if not can_hold(family_id):
             return False
         async with transaction(self._engine, self._changed) as connection:
-            return await _revoke(connection, FAMILIES.c.id == family_id, ending, at) == 1
+            return await end_families(connection, FAMILIES.c.id == family_id, ending, at) == 1
 
     async def revoke_all(self, subject: str, ending: Ending, at: float, *, keep: str = "") -> int:
         """Note the ending of all families at once."""
+        if not can_hold(subject):
+            return 0
         async with transaction(self._engine, self._changed) as connection:
-            return await end_all(connection, subject, ending, at, keep=keep)
+            return await end_families(connection, all_of(subject, keep), ending, at)
 
     async def forget(self, before: float, limit: int) -> int:
         """Delete those that nobody else is changing."""
@@ -68,39 +74,7 @@ class SqlFamilies:
 _FIND: Final = select(FAMILIES).where(FAMILIES.c.id == bindparam("family_id"))
 
 
-async def end_all(connection: AsyncConnection, subject: str, ending: Ending, at: float, *, keep: str = "") -> int:
-    """Note the ending of all families of the subject but `keep`, in the transaction that is the reason; return how many
-    there were.
-    """
-    if not can_hold(subject):
-        return 0
-    kept = keep if can_hold(keep) else ""
-    theirs = select(FAMILIES.c.id).where(
-        FAMILIES.c.subject == subject, FAMILIES.c.id != kept, FAMILIES.c.revoked.is_(None)
-    )
-    # In one order, so that two who do this at the same time do not wait for each other's rows for ever.
-    locked = theirs.order_by(FAMILIES.c.id).with_for_update().cte("theirs")
-    return await _revoke(connection, FAMILIES.c.id.in_(select(locked.c.id)), ending, at)
-
-
-async def _revoke(connection: AsyncConnection, which: ColumnElement[bool], ending: Ending, at: float) -> int:
-    revoking = (
-        update(FAMILIES)
-        .where(which, FAMILIES.c.revoked.is_(None))
-        .values(revoked=ending)
-        .returning(FAMILIES.c.id, FAMILIES.c.subject, FAMILIES.c.client_id)
-    )
-    revoked = (await connection.execute(revoking)).all()
-    await tell(connection, [_revoked(family, ending, at) for family in revoked])
-    return len(revoked)
-
-
-def _revoked(family: Any, ending: Ending, at: float) -> SecurityEvent:
-    return SecurityEvent(
-        kind=Kind.SESSION_REVOKED,
-        at=datetime.fromtimestamp(at, UTC),
-        subject=family.subject,
-        client_id=family.client_id,
-        session_id=family.id,
-        reason=ending,
-    )
+async def _still_holds(connection: AsyncConnection, user: User) -> bool:
+    proved = (USERS.c.id == user.id, USERS.c.version == user.version, USERS.c.password_hash == user.password_hash)
+    present = select(USERS.c.id).where(*proved, USERS.c.disabled == false()).with_for_update(read=True)
+    return (await connection.execute(present)).one_or_none() is not None

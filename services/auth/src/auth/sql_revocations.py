@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.table import REVOCATIONS
 from auth.transaction import transaction
+from grpc_common.database.column_types import can_hold
 from grpc_common.database.deletion import delete_some
 from grpc_common.database.driver_errors import translated_errors
 from grpc_common.database.reader import Reader
@@ -31,6 +32,14 @@ class SqlRevocations:
             rows = await Reader(self._engine).rows(_ALIVE, {"now": self._clock()})
         return [Revocation(row.identifier, row.expires_at) for row in rows]
 
+    async def holds(self, identifier: str) -> bool:
+        """Say whether that session or token was taken back and one of its tokens may be alive."""
+        if not can_hold(identifier):
+            return False
+        with translated_errors():
+            rows = await Reader(self._engine).rows(_HELD, {"identifier": identifier, "now": self._clock()})
+        return bool(rows)
+
     async def forget(self, limit: int) -> int:
         """Forget up to `limit` others; return how many."""
         async with transaction(self._engine) as connection:
@@ -40,3 +49,4 @@ class SqlRevocations:
 _ALIVE: Final = select(REVOCATIONS.c.identifier, REVOCATIONS.c.expires_at).where(
     REVOCATIONS.c.expires_at > bindparam("now")
 )
+_HELD: Final = _ALIVE.where(REVOCATIONS.c.identifier == bindparam("identifier")).limit(1)

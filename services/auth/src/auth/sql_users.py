@@ -9,8 +9,9 @@ from sqlalchemy import bindparam, exists, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from auth.audit import SecurityEvent
+from auth.family import Ending
+from auth.family_endings import all_of, end_families
 from auth.security_events import tell
-from auth.sql_families import end_all
 from auth.table import ADMINISTRATORS, IS_ACTIVE_ADMIN, USER_COLUMNS, USERS, row_of_user, user_of
 from auth.transaction import nobody, transaction
 from auth.user import ADMIN, User
@@ -64,12 +65,12 @@ class SqlUsers:
     async def set_password(
         self, user_id: str, kept: SecretStr, password_hash: SecretStr, event: SecurityEvent, *, keep: str = ""
     ) -> bool:
-        """Exchange the hash in one statement, and end the sessions."""
+        """Exchange the hash in one statement, and with it end what was begun with the old one."""
         async with transaction(self._engine, self._changed) as connection:
             exchanged = await _exchange(connection, user_id, kept, password_hash)
             if exchanged:
                 await tell(connection, [event])
-                await end_all(connection, user_id, "password_changed", event.at.timestamp(), keep=keep)
+                await end_families(connection, all_of(user_id, keep), "password_changed", event.at.timestamp())
             return exchanged
 
     async def rehash(self, user_id: str, kept: SecretStr, password_hash: SecretStr) -> None:
@@ -105,8 +106,9 @@ class SqlUsers:
             changed = replace(changed, updated_at=max(event.at, user.updated_at), version=user.version + 1)
             await connection.execute(update(USERS).where(USERS.c.id == user.id).values(row_of_user(changed)))
             await tell(connection, [event])
-            if changed.disabled and not user.disabled:
-                await end_all(connection, user_id, "disabled", event.at.timestamp())
+            if changed.disabled or user.roles - changed.roles:
+                ending: Ending = "disabled" if changed.disabled else "roles_removed"
+                await end_families(connection, all_of(user.id), ending, event.at.timestamp())
             return changed
 
 

@@ -99,7 +99,7 @@ REVOCATIONS: Final = Table(
     "revocations",
     METADATA,
     Column("event_id", String(36), primary_key=True),
-    Column("identifier", code(64), nullable=False),
+    Column("identifier", code(64), nullable=False, index=True),
     Column("expires_at", Double, nullable=False, index=True),
 )
 """The sessions and tokens taken back, by `sid` or `jti`, as long as one of their tokens may be alive (in Unix seconds):

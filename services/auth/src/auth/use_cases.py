@@ -10,6 +10,7 @@ from pydantic import SecretBytes
 
 from auth.access_token import AccessTokens
 from auth.accounts import Accounts
+from auth.administrators import Administrators
 from auth.clients import ClientAccounts
 from auth.credentials import Credentials
 from auth.guard import LoginGuard
@@ -38,6 +39,7 @@ class UseCases:
     service_tokens: ServiceTokens
     tokens: Tokens
     keys: Keys
+    administrators: Administrators
 
     @classmethod
     def of(
@@ -64,7 +66,6 @@ class UseCases:
                 stores.users,
                 hasher,
                 settings.password_policy,
-                refresh,
                 credentials,
                 recorder,
                 bootstrap=settings.bootstrap_secret,
@@ -77,6 +78,7 @@ class UseCases:
                 stores.users, credentials, access, refresh, recorder, scopes=frozenset(settings.user_scopes)
             ),
             service_tokens=ServiceTokens(stores.clients, access, guard, recorder),
-            tokens=Tokens(verifier, stores.families, refresh, recorder),
+            tokens=Tokens(verifier, stores.revocations, refresh, recorder),
             keys=Keys(ring, recorder),
+            administrators=Administrators(stores.users, stores.clients),
         )

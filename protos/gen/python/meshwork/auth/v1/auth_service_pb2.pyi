@@ -290,21 +290,25 @@ Global___RefreshRequest: _TypeAlias = RefreshRequest  # noqa: Y015
 
 @_typing.final
 class LogoutRequest(_message.Message):
-    """A refresh token whose family shall end."""
+    """A refresh token whose family shall end, or all of its user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
+    EVERYWHERE_FIELD_NUMBER: _builtins.int
     refresh_token: _builtins.str
     """Any refresh token of the family."""
+    everywhere: _builtins.bool
+    """Whether all families of the user end as well."""
     def __init__(
         self,
         *,
         refresh_token: _builtins.str = ...,
+        everywhere: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["refresh_token", b"refresh_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["everywhere", b"everywhere", "refresh_token", b"refresh_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -255,8 +255,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetRoles(self, request, context):
-        """Gives a user exactly these roles; they are in the access tokens issued from then on. A user who has them already is
-        returned unchanged, whatever the etag.
+        """Gives a user exactly these roles; they are in the access tokens issued from then on. Who loses a role loses all
+        sessions with it. A user who has them already is returned unchanged, whatever the etag.
 
         Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
         PERMISSION_DENIED when nobody would be an administrator any more.

@@ -112,8 +112,8 @@ class AuthServiceStub:
     user has the name.
     """
     SetRoles: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.SetRolesRequest, _auth_service_pb2.User]
-    """Gives a user exactly these roles; they are in the access tokens issued from then on. A user who has them already is
-    returned unchanged, whatever the etag.
+    """Gives a user exactly these roles; they are in the access tokens issued from then on. Who loses a role loses all
+    sessions with it. A user who has them already is returned unchanged, whatever the etag.
 
     Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
     PERMISSION_DENIED when nobody would be an administrator any more.
@@ -225,8 +225,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     user has the name.
     """
     SetRoles: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.SetRolesRequest, _auth_service_pb2.User]  # type: ignore[assignment]
-    """Gives a user exactly these roles; they are in the access tokens issued from then on. A user who has them already is
-    returned unchanged, whatever the etag.
+    """Gives a user exactly these roles; they are in the access tokens issued from then on. Who loses a role loses all
+    sessions with it. A user who has them already is returned unchanged, whatever the etag.
 
     Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
     PERMISSION_DENIED when nobody would be an administrator any more.
@@ -413,8 +413,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.SetRolesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.User, _abc.Awaitable[_auth_service_pb2.User]]:
-        """Gives a user exactly these roles; they are in the access tokens issued from then on. A user who has them already is
-        returned unchanged, whatever the etag.
+        """Gives a user exactly these roles; they are in the access tokens issued from then on. Who loses a role loses all
+        sessions with it. A user who has them already is returned unchanged, whatever the etag.
 
         Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
         PERMISSION_DENIED when nobody would be an administrator any more.

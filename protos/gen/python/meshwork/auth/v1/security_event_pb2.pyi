@@ -3,9 +3,11 @@
 isort:skip_file
 What happened to users, sessions and tokens, for whoever must know it later."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -56,6 +58,8 @@ class _SecurityEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sec
     """An id and a secret were not those of a client."""
     SECURITY_EVENT_KIND_KEY_ROTATED: _SecurityEventKind.ValueType  # 15
     """Another signing key was made by command."""
+    SECURITY_EVENT_KIND_BOOTSTRAP_REFUSED: _SecurityEventKind.ValueType  # 16
+    """The first administrator was asked for with a wrong secret, or when there was one."""
 
 class SecurityEventKind(_SecurityEventKind, metaclass=_SecurityEventKindEnumTypeWrapper):
     """The kinds of security events."""
@@ -92,6 +96,8 @@ SECURITY_EVENT_KIND_CLIENT_REFUSED: SecurityEventKind.ValueType  # 14
 """An id and a secret were not those of a client."""
 SECURITY_EVENT_KIND_KEY_ROTATED: SecurityEventKind.ValueType  # 15
 """Another signing key was made by command."""
+SECURITY_EVENT_KIND_BOOTSTRAP_REFUSED: SecurityEventKind.ValueType  # 16
+"""The first administrator was asked for with a wrong secret, or when there was one."""
 Global___SecurityEventKind: _TypeAlias = SecurityEventKind  # noqa: Y015
 
 @_typing.final
@@ -112,6 +118,7 @@ class SecurityEvent(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
     kind: Global___SecurityEventKind.ValueType
     """What happened."""
     subject: _builtins.str
@@ -134,6 +141,10 @@ class SecurityEvent(_message.Message):
     def at(self) -> _timestamp_pb2.Timestamp:
         """When, by the server's clock."""
 
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What its subject may do from then on, when it is about that."""
+
     def __init__(
         self,
         *,
@@ -147,10 +158,11 @@ class SecurityEvent(_message.Message):
         reason: _builtins.str = ...,
         address: _builtins.str = ...,
         correlation_id: _builtins.str = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "address", b"address", "at", b"at", "client_id", b"client_id", "correlation_id", b"correlation_id", "kind", b"kind", "reason", b"reason", "session_id", b"session_id", "subject", b"subject", "token_id", b"token_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "address", b"address", "at", b"at", "client_id", b"client_id", "correlation_id", b"correlation_id", "kind", b"kind", "reason", b"reason", "roles", b"roles", "session_id", b"session_id", "subject", b"subject", "token_id", b"token_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -80,6 +80,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("event_id", name=op.f("pk_revocations_event_id")),
     )
     op.create_index(op.f("ix_revocations_expires_at"), "revocations", ["expires_at"])
+    op.create_index(op.f("ix_revocations_identifier"), "revocations", ["identifier"])
     table = op.create_table(
         "auth_token_secrets",
         sa.Column("number", sa.Integer, autoincrement=False, nullable=False),

@@ -1,0 +1,28 @@
+"""Who is an administrator at this moment, whatever the token says."""
+
+from auth.repository import Clients, Users
+from auth.user import ADMIN
+from grpc_common.errors import ForbiddenError
+from grpc_common.principal import Principal
+
+
+class Administrators:
+    """Asks the database. A token says what its subject was allowed minutes ago: enough for other services, and not for
+    the one that could give the lost role back.
+    """
+
+    def __init__(self, users: Users, clients: Clients) -> None:
+        self._users = users
+        self._clients = clients
+
+    async def require(self, principal: Principal) -> str:
+        """Return the id of the administrator who calls; raise ForbiddenError when it is none, or none any more."""
+        if principal.session_id:
+            user = await self._users.get(principal.subject)
+            may = user is not None and not user.disabled and ADMIN in user.roles
+        else:
+            client = await self._clients.get(principal.subject)
+            may = client is not None and ADMIN in client.roles
+        if not may:
+            raise ForbiddenError("you are no administrator any more")
+        return principal.subject

@@ -1,0 +1,46 @@
+"""The end of families in a database, in the transaction of whatever ends them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from auth.audit import Kind, SecurityEvent
+from auth.family import Ending
+from auth.security_events import tell
+from auth.table import FAMILIES
+from grpc_common.database.column_types import can_hold
+
+
+async def end_families(connection: AsyncConnection, which: ColumnElement[bool], ending: Ending, at: float) -> int:
+    """End the families that have not ended, and tell of each; return how many. `at` is Unix seconds."""
+    # In one order, so that two who do this at the same time do not wait for each other's rows for ever.
+    living = select(FAMILIES.c.id).where(which, FAMILIES.c.revoked.is_(None)).order_by(FAMILIES.c.id)
+    locked = living.with_for_update().cte("living")
+    ended = (
+        update(FAMILIES)
+        .where(FAMILIES.c.id.in_(select(locked.c.id)), FAMILIES.c.revoked.is_(None))
+        .values(revoked=ending)
+        .returning(FAMILIES.c.id, FAMILIES.c.subject, FAMILIES.c.client_id)
+    )
+    families = (await connection.execute(ended)).all()
+    await tell(connection, [_told(family, ending, at) for family in families])
+    return len(families)
+
+
+def all_of(subject: str, keep: str = "") -> ColumnElement[bool]:
+    """Return the condition for all families of a subject but `keep`, an id."""
+    kept = keep if can_hold(keep) else ""
+    return and_(FAMILIES.c.subject == subject, FAMILIES.c.id != kept)
+
+
+def _told(family: Any, ending: Ending, at: float) -> SecurityEvent:
+    return SecurityEvent(
+        kind=Kind.SESSION_REVOKED,
+        at=datetime.fromtimestamp(at, UTC),
+        subject=family.subject,
+        client_id=family.client_id,
+        session_id=family.id,
+        reason=ending,
+    )

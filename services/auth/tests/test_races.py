@@ -1,0 +1,212 @@
+"""What is taken away while somebody logs in, changes a password or administers stays taken away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from people import a_client, a_user, an_admin, happened
+from pydantic import SecretBytes, SecretStr
+from served import settings_in
+from sqlalchemy.ext.asyncio import AsyncEngine
+from told import told
+
+from auth.administrators import Administrators
+from auth.audit import Kind
+from auth.caller import Caller
+from auth.credentials import Credentials
+from auth.file_signer import FileSigner
+from auth.key_ring import KeyRing
+from auth.memory_guard import MemoryGuard
+from auth.password import PasswordHasher
+from auth.recorder import Recorder
+from auth.refresh import RefreshRefusedError
+from auth.ring_keys import RingKeys
+from auth.signer import Algorithm, PublicKey
+from auth.stores import Stores
+from auth.transaction import nobody
+from auth.turns import Turns
+from auth.use_cases import UseCases
+from grpc_common.errors import AbortedError, ForbiddenError
+from grpc_common.principal import Principal
+from grpc_common.token_verifier import TokenVerifier
+
+PASSWORD, OTHER = SecretStr("seven ducks in a quiet row"), SecretStr("eleven geese on a windy hill")
+HERE = Caller("192.0.2.1")
+
+
+class SlowSigner:
+    """The file's signer, which signs when it is let."""
+
+    def __init__(self, signer: FileSigner) -> None:
+        self._signer = signer
+        self.asked = asyncio.Event()
+        self.let = asyncio.Event()
+        self.let.set()
+
+    @property
+    def name(self) -> str:
+        return self._signer.name
+
+    @property
+    def algorithm(self) -> Algorithm:
+        return self._signer.algorithm
+
+    async def versions(self) -> Sequence[PublicKey]:
+        return await self._signer.versions()
+
+    async def sign(self, version: int, data: bytes) -> bytes:
+        self.asked.set()
+        await self.let.wait()
+        return await self._signer.sign(version, data)
+
+    async def rotate(self) -> None:
+        await self._signer.rotate()
+
+    async def retire(self, before: int) -> None:
+        await self._signer.retire(before)
+
+
+class Auth:
+    """What the service does, on a database, with a signer that can be held up."""
+
+    def __init__(self, does: UseCases, stores: Stores, signer: SlowSigner) -> None:
+        self.does = does
+        self.stores = stores
+        self.signer = signer
+
+    @asynccontextmanager
+    async def login_under_way(self, password: SecretStr = PASSWORD) -> AsyncIterator["asyncio.Task[Any]"]:
+        """A login that has proved itself and waits for its token until the block ends."""
+        self.signer.asked.clear()
+        self.signer.let.clear()
+        login = asyncio.create_task(self.does.sessions.log_in("alice", password, (), HERE))
+        await self.signer.asked.wait()
+        try:
+            yield login
+        finally:
+            self.signer.let.set()
+
+
+@pytest_asyncio.fixture
+async def auth(engine: AsyncEngine, tmp_path: Path) -> AsyncIterator[Auth]:
+    settings = settings_in(tmp_path)
+    async with FileSigner(tmp_path / "keys", "access") as file, PasswordHasher(settings.cost) as hasher:
+        signer = SlowSigner(file)
+        ring = KeyRing(signer, settings.key_schedule)
+        verifier = TokenVerifier([settings.trusted(RingKeys(ring))])
+        stores = await Stores.sql(engine, nobody)
+        guard = MemoryGuard(settings.guard_limits)
+        does = UseCases.of(settings, stores, ring, verifier, hasher, guard, [SecretBytes(bytes(32))])
+        for user in (an_admin(id="root"), a_user("alice", ["admin"], id="alice")):
+            await stores.users.add(
+                type(user)(**{**_fields(user), "password_hash": await hasher.hash(PASSWORD)}),
+                happened(Kind.USER_CREATED),
+            )
+        yield Auth(does, stores, signer)
+
+
+def _fields(user: Any) -> dict[str, Any]:
+    return {name: getattr(user, name) for name in user.__dataclass_fields__}
+
+
+type Taking = Callable[[Auth], Awaitable[Any]]
+
+TAKINGS: dict[str, Taking] = {
+    "another password": lambda auth: auth.does.accounts.change_password("alice", PASSWORD, OTHER, HERE),
+    "no right to log in": lambda auth: auth.does.accounts.set_disabled("alice", "", disabled=True, actor="root"),
+    "a role less": lambda auth: auth.does.accounts.set_roles("alice", [], "", actor="root"),
+}
+
+
+@pytest.mark.parametrize("taking", TAKINGS)
+async def test_a_login_under_way_does_not_outlive_it(auth: Auth, engine: AsyncEngine, taking: str) -> None:
+    async with auth.login_under_way() as login:
+        await TAKINGS[taking](auth)
+
+    with pytest.raises(AbortedError):
+        await login
+    assert Kind.LOGGED_IN not in [event.kind for event in await told(engine)]
+
+
+@pytest.mark.parametrize("taking", TAKINGS)
+async def test_sessions_end_in_the_same_transaction(auth: Auth, engine: AsyncEngine, taking: str) -> None:
+    sessions = [await auth.does.sessions.log_in("alice", PASSWORD, (), HERE) for _ in range(2)]
+    await TAKINGS[taking](auth)
+
+    for session in sessions:
+        with pytest.raises(RefreshRefusedError):
+            await auth.does.sessions.refresh(session.refresh.token)
+        assert await auth.does.tokens.introspect(session.access.token) is None
+    kinds = [event.kind for event in await told(engine)]
+    assert kinds[-3:] == [kinds[-3], Kind.SESSION_REVOKED, Kind.SESSION_REVOKED]
+
+
+async def test_the_session_a_password_is_changed_in_goes_on(auth: Auth) -> None:
+    here, there = [await auth.does.sessions.log_in("alice", PASSWORD, (), HERE) for _ in range(2)]
+    keep = here.refresh.family.id
+    await auth.does.accounts.change_password("alice", PASSWORD, OTHER, HERE, keep=keep)
+
+    assert await auth.does.sessions.refresh(here.refresh.token)
+    with pytest.raises(RefreshRefusedError):
+        await auth.does.sessions.refresh(there.refresh.token)
+
+
+async def test_an_access_token_is_taken_back_once(auth: Auth, engine: AsyncEngine) -> None:
+    session = await auth.does.sessions.log_in("alice", PASSWORD, (), HERE)
+    for _ in range(3):
+        await auth.does.tokens.revoke(session.access.token)
+
+    assert await auth.does.tokens.introspect(session.access.token) is None
+    assert [event.kind for event in await told(engine)].count(Kind.TOKEN_REVOKED) == 1
+    assert await auth.does.sessions.refresh(session.refresh.token)
+
+
+async def test_who_is_no_administrator_any_more_administers_nothing(auth: Auth) -> None:
+    administrators = Administrators(auth.stores.users, auth.stores.clients)
+    alice = Principal("alice", "auth", 2e9, frozenset({"admin"}), session_id="s-1")
+    assert await administrators.require(alice) == "alice"
+
+    for taking in ("a role less", "no right to log in"):
+        await TAKINGS[taking](auth)
+        with pytest.raises(ForbiddenError):
+            await administrators.require(alice)
+
+
+async def test_nor_does_a_client_that_was_deleted(auth: Auth) -> None:
+    administrators = Administrators(auth.stores.users, auth.stores.clients)
+    robot = Principal("robot", "auth", 2e9, frozenset({"admin"}))
+    await auth.stores.clients.add(a_client("robot", roles=frozenset({"admin"})), happened(Kind.CLIENT_CREATED))
+    assert await administrators.require(robot) == "robot"
+
+    await auth.does.clients.delete("robot", actor="root")
+    with pytest.raises(ForbiddenError):
+        await administrators.require(robot)
+
+
+async def test_the_sessions_that_a_client_began_end_with_it(auth: Auth) -> None:
+    await auth.stores.clients.add(a_client("phone"), happened(Kind.CLIENT_CREATED))
+    session = await auth.does.sessions.log_in("alice", PASSWORD, (), HERE, client_id="phone")
+    await auth.does.clients.delete("phone", actor="root")
+
+    with pytest.raises(RefreshRefusedError):
+        await auth.does.sessions.refresh(session.refresh.token, client_id="phone")
+
+
+async def test_giving_up_in_the_queue_counts_as_nothing(auth: Auth, tmp_path: Path) -> None:
+    """Nobody is locked out because the service was slow."""
+    settings, turns = settings_in(tmp_path), Turns(at_once=1, waiting=100)
+    async with PasswordHasher(settings.cost) as hasher:
+        guard, recorder = MemoryGuard(settings.guard_limits), Recorder(auth.stores.audit, lambda: NOW)
+        credentials = Credentials(auth.stores.users, hasher, turns, guard, recorder)
+        async with turns.turn():
+            for _ in range(3 * settings.guard_failures):
+                waiting = asyncio.create_task(credentials.prove("alice", PASSWORD, HERE))
+                await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+
+        assert (await credentials.prove("alice", PASSWORD, HERE)).id == "alice"
