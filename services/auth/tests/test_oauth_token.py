@@ -150,6 +150,7 @@ async def test_a_grant_that_is_not_served(oauth: OAuth, http: httpx.AsyncClient,
         b"grant_type=password&password=x&username=" + b"x" * 65,
         b"grant_type=password&username=alice&password=" + b"x" * 257,
         b"&".join(b"p%d=x" % number for number in range(40)),
+        b"grant_type=client_credentials&x=" + b"%41" * 2_049,
     ],
 )
 async def test_a_form_that_cannot_be_read(oauth: OAuth, http: httpx.AsyncClient, body: bytes) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from people import a_client, a_user, an_admin, happened
+from people import NOW, a_client, a_user, an_admin, happened
 from pydantic import SecretBytes, SecretStr
 from served import settings_in
 from sqlalchemy.ext.asyncio import AsyncEngine

@@ -54,7 +54,7 @@ class AuthServiceSettings(OutboxSettings):
         description="How the process serves gRPC.",
     )
     http: HTTPServerSettings = Field(
-        default=HTTPServerSettings(enabled=True, port=8081, max_body=65_536),
+        default=HTTPServerSettings(enabled=True, port=8081, max_body=16_384),
         description="How the process serves HTTP: its keys, and OAuth's endpoints.",
     )
     auth: IssuerSettings = Field(

@@ -11,10 +11,11 @@ from auth.oauth.client import prove, read_proof
 from auth.oauth.error import NOT_STORED, OAuthError, invalid_client
 from auth.oauth.form import read_form
 from auth.oauth.origin import Origin
+from auth.oauth.policy import policy_of
 from auth.oauth.revocation import LONGEST_TOKEN
 from auth.service_tokens import ServiceTokens
 
-ROLES: Final = frozenset({"admin", "introspector"})
+ROLES: Final = frozenset(policy_of("Introspect").access.roles)
 """Those of whom a client needs one."""
 
 

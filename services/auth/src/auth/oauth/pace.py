@@ -4,18 +4,17 @@ from collections.abc import Callable
 from time import monotonic
 
 from auth.caller import Caller
+from auth.oauth.policy import policy_of
 from grpc_common.client_address import network_of
 from grpc_common.errors import RateLimitError
 from grpc_common.interceptors.rate_limit import Buckets
-from grpc_common.policy import method_policy
-from meshwork.auth.v1 import auth_service_pb2
 
 
 class Pace:
     """The rate of one method of AuthService, for each client at each address; each replica counts for itself."""
 
     def __init__(self, method: str, clock: Callable[[], float] = monotonic) -> None:
-        rate = method_policy(auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"].methods_by_name[method]).rate
+        rate = policy_of(method).rate
         if rate is None:
             raise ValueError(f"the policy of {method} has no rate")
         self._buckets = Buckets(rate, clock)
