@@ -15,7 +15,7 @@ class MemoryFamilies:
     async def add(self, family: Family, login: Login | None = None) -> bool:
         await asyncio.sleep(0)
         if login is not None:
-            raise NotImplementedError("who is a user is known to the database alone")
+            raise RuntimeError("who is a user is known to the database alone")
         if family.id in self._kept:
             raise KeyError(family.id)
         self._kept[family.id] = family

@@ -201,7 +201,7 @@ class TestPublishing:
     async def test_failures_are_warnings(self, kind: Kind) -> None:
         (line,) = await lines(SecurityEventPublisher(Revocations()), outgoing(happened(kind, reason="locked")))
 
-        expected = "warning" if kind in {Kind.LOGIN_FAILED, Kind.CLIENT_REFUSED} else "info"
+        expected = "warning" if kind in {Kind.LOGIN_FAILED, Kind.CLIENT_REFUSED, Kind.BOOTSTRAP_REFUSED} else "info"
         assert line["log_level"] == expected
 
     async def test_a_stolen_token_is_a_warning(self) -> None:

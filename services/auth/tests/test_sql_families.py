@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from people import a_user, happened
 from sqlalchemy import bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from told import told
 
 from auth.audit import Kind, SecurityEvent
-from auth.family import MOST_ROTATIONS, Family
+from auth.family import MOST_ROTATIONS, Family, Login
 from auth.sql_families import SqlFamilies
+from auth.sql_users import SqlUsers
 from auth.table import FAMILIES, OUTBOX
 from grpc_common.database.engine import Limits, open_engine
 from grpc_common.errors import DatabaseError, ExternalServiceError
@@ -229,14 +231,15 @@ async def test_what_nobody_can_have_is_nowhere(families: SqlFamilies, nobody: st
 
 
 async def test_an_id_is_given_once_and_only_that_is_told(families: SqlFamilies, engine: AsyncEngine) -> None:
-    began = SecurityEvent(kind=Kind.LOGGED_IN, at=datetime.fromtimestamp(NOW, UTC), subject="alice")
-    await families.add(a_family(), began)
+    alice, begun = a_user(id="alice"), happened(Kind.LOGGED_IN, "alice")
+    await SqlUsers(engine).add(alice, happened(Kind.USER_CREATED, "alice"))
+    assert await families.add(a_family(), Login(alice, begun))
 
     with pytest.raises(DatabaseError):
-        await families.add(a_family(subject="bob"), began)
+        await families.add(a_family(), Login(alice, begun))
 
     assert await families.find(a_family().id) == a_family()
-    assert await told(engine) == [began]
+    assert await told(engine) == [happened(Kind.USER_CREATED, "alice"), begun]
 
 
 async def test_what_waits_too_long_is_unavailable_and_undone(
