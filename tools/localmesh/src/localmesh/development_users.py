@@ -51,7 +51,13 @@ class DevelopmentUsers:
         """Makes the administrator where this folder knows of none; raises MeshError when that is refused."""
         if not self._path(ADMINISTRATOR).is_file():
             async with self._auth() as auth:
-                await self._bootstrap(auth)
+                try:
+                    await self._bootstrap(auth)
+                except MeshError as refused:
+                    raise MeshError(
+                        f"{refused}; if {self._folder} was removed, remove the state folder as a whole, so that auth "
+                        "knows nobody either"
+                    ) from refused
 
     async def token(self, roles: Sequence[str] = DEFAULT_ROLES) -> str:
         """A new access token of the user with these roles; raises MeshError when there is none to be had."""
@@ -122,7 +128,7 @@ async def _answer[T](call: Awaitable[T]) -> T:
     try:
         return await call
     except grpc.aio.AioRpcError as error:
-        raise MeshError(f"auth gives no token: {error.code().name}: {error.details()}") from error
+        raise MeshError(f"auth refuses: {error.code().name}: {error.details()}") from error
 
 
 def _name(roles: Sequence[str]) -> str:
