@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import hvac
 import pytest
 import pytest_asyncio
 from emptying import empty
+from oauth_server import OAuth, caller, serving
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.migrate import MIGRATIONS
@@ -71,3 +73,17 @@ async def engine(migrated_url: str, limits: Limits) -> AsyncIterator[AsyncEngine
     async with open_engine(migrated_url, limits) as engine:
         await empty(engine)
         yield engine
+
+
+@pytest_asyncio.fixture
+async def oauth(tmp_path: Path) -> AsyncIterator[OAuth]:
+    """OAuth's endpoints on a server of the test's own."""
+    async with serving(tmp_path) as served:
+        yield served
+
+
+@pytest_asyncio.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    """A client of HTTP."""
+    async with caller() as client:
+        yield client

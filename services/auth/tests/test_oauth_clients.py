@@ -1,17 +1,14 @@
 """Stock clients against OAuth's endpoints: what others use works as it is."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import jwt
 import pytest
-import pytest_asyncio
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
-from oauth_server import AUDIENCE, ISSUER, PASSWORD, STOCK_SECRET, OAuth, caller, serving
+from oauth_server import AUDIENCE, ISSUER, PASSWORD, STOCK_SECRET, OAuth
 from oauthlib.oauth2 import BackendApplicationClient, LegacyApplicationClient
 from oauthlib.oauth2.rfc6749.errors import InvalidGrantError, InvalidScopeError
 
@@ -19,18 +16,6 @@ from grpc_common.jwks_client import JWKSClient
 from grpc_common.token_verifier import Issuer, TokenVerifier
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
-
-
-@pytest_asyncio.fixture
-async def oauth(tmp_path: Path) -> AsyncIterator[OAuth]:
-    async with serving(tmp_path) as oauth:
-        yield oauth
-
-
-@pytest_asyncio.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with caller() as http:
-        yield http
 
 
 @pytest.fixture

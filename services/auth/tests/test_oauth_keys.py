@@ -3,15 +3,13 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import hvac
 import pytest
-import pytest_asyncio
-from oauth_server import ISSUER, SECRET, OAuth, caller, serving
+from oauth_server import ISSUER, SECRET, OAuth, serving
 
 from auth.oauth.metadata import MetadataEndpoint
 from auth.transit_signer import TransitSigner
@@ -31,18 +29,6 @@ class Later:
 
 
 CLIENT = {"grant_type": "client_credentials", "client_id": "billing", "client_secret": SECRET}
-
-
-@pytest_asyncio.fixture
-async def oauth(tmp_path: Path) -> AsyncIterator[OAuth]:
-    async with serving(tmp_path) as oauth:
-        yield oauth
-
-
-@pytest_asyncio.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with caller() as http:
-        yield http
 
 
 async def test_the_keys_are_kept_for_less_than_a_key_is_published_ahead(oauth: OAuth, http: httpx.AsyncClient) -> None:

@@ -4,14 +4,13 @@ import asyncio
 import sqlite3
 import tempfile
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote_plus
 
 import httpx
 import pytest
-import pytest_asyncio
 from oauth_server import PASSWORD, SECRET, USER_SCOPES, OAuth, caller, serving
 from sqlalchemy import text
 from structlog.testing import capture_logs
@@ -20,18 +19,6 @@ from told import told
 from grpc_common.http_settings import HTTPServerSettings
 
 LOGIN = {"grant_type": "password", "username": "alice", "password": PASSWORD}
-
-
-@pytest_asyncio.fixture
-async def oauth(tmp_path: Path) -> AsyncIterator[OAuth]:
-    async with serving(tmp_path) as oauth:
-        yield oauth
-
-
-@pytest_asyncio.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with caller() as http:
-        yield http
 
 
 @pytest.fixture

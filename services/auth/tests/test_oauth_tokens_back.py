@@ -1,32 +1,18 @@
 """What becomes of tokens that are asked about, or taken back."""
 
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote_plus
 
 import httpx
 import pytest
-import pytest_asyncio
-from oauth_server import AUDIENCE, ISSUER, PASSWORD, SECRET, OAuth, caller, serving
+from oauth_server import AUDIENCE, ISSUER, PASSWORD, SECRET, OAuth
 from told import told
 
 from auth.audit import Kind
 
 LOGIN = {"grant_type": "password", "username": "alice", "password": PASSWORD}
-
-
-@pytest_asyncio.fixture
-async def oauth(tmp_path: Path) -> AsyncIterator[OAuth]:
-    async with serving(tmp_path) as oauth:
-        yield oauth
-
-
-@pytest_asyncio.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with caller() as http:
-        yield http
 
 
 def as_(client_id: str) -> Mapping[str, str]:
