@@ -1,20 +1,17 @@
 """The parameter `scope` (RFC 6749 §3.3)."""
 
-import re
-from typing import Final
-
 from auth.oauth.error import OAuthError
 from auth.oauth.form import Form
+from grpc_common.scope import is_scope
 
-MOST: Final = 32
-
-_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}")
+MOST, LONGEST = 32, 64
+"""How many there may be, and the characters of each, as in the requests of AuthService."""
 
 
 def read_scopes(form: Form) -> frozenset[str]:
     """Return the scopes that are asked for; raise `invalid_scope` where they are not written as scopes are."""
     given = form.get("scope")
     scopes = given.split(" ") if given else []
-    if len(scopes) > MOST or not all(map(_SCOPE.fullmatch, scopes)):
+    if len(scopes) > MOST or not all(len(scope) <= LONGEST and is_scope(scope) for scope in scopes):
         raise OAuthError("invalid_scope", f"scope must be 1 to {MOST} names with single spaces between")
     return frozenset(scopes)
