@@ -13,8 +13,11 @@ SERVICE = api.DESCRIPTOR.services_by_name["AuthService"]
 POLICIES = {path.rpartition("/")[2]: policy for path, policy in service_policies(SERVICE).items()}
 KINDS = list(api.DESCRIPTOR.message_types_by_name.values())
 
-SECRETS = {"password", "access_token", "refresh_token", "token", "client_secret", "current_password", "new_password"}
-PROOFS = {"Login", "Register", "Refresh", "Logout", "IssueServiceToken"}
+SECRETS = {
+    *("password", "current_password", "new_password"),
+    *("access_token", "refresh_token", "token", "client_secret", "secret"),
+}
+PROOFS = {"BootstrapAdmin", "Login", "Register", "Refresh", "Logout", "IssueServiceToken"}
 """What must be open to callers without an access token: most of it is how they get one."""
 
 
@@ -22,21 +25,33 @@ def test_a_token_is_needed_but_where_there_cannot_be_one_yet() -> None:
     assert {name for name, policy in POLICIES.items() if policy.access.anonymous} == PROOFS
 
 
-def test_only_administrators_see_all_users_and_give_roles() -> None:
-    assert {name for name, policy in POLICIES.items() if policy.access.roles == ("admin",)} == {"ListUsers", "SetRoles"}
+def test_only_administrators_see_all_users_and_change_others() -> None:
+    assert {name for name, policy in POLICIES.items() if policy.access.roles == ("admin",)} == {
+        "ListUsers",
+        "CreateUser",
+        "SetRoles",
+        "SetDisabled",
+        "CreateClient",
+        "DeleteClient",
+        "RotateSigningKey",
+    }
 
 
-def test_guessing_is_slowed_down() -> None:
-    guessable = PROOFS | {"ChangePassword"}
+def test_guessing_is_slowed_down_and_so_is_making_keys() -> None:
+    slow = PROOFS | {"ChangePassword", "RotateSigningKey"}
 
-    assert {name for name, policy in POLICIES.items() if policy.rate is not None} == guessable
+    assert {name for name, policy in POLICIES.items() if policy.rate is not None} == slow
 
 
-def test_what_counts_attempts_or_makes_users_is_repeated_by_nobody() -> None:
+def test_what_counts_attempts_or_makes_something_is_repeated_by_nobody() -> None:
     assert {name for name, policy in POLICIES.items() if policy.retry is None} == {
+        "BootstrapAdmin",
         "Register",
+        "CreateUser",
+        "CreateClient",
         "Login",
         "ChangePassword",
+        "RotateSigningKey",
     }
 
 
@@ -54,7 +69,9 @@ def test_there_are_secrets() -> None:
     assert {field.name for kind in KINDS for field in kind.fields} >= SECRETS
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name.endswith("Request")], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind.name.endswith("Request") and kind.fields], ids=lambda kind: kind.name
+)
 def test_an_empty_request_is_refused_unless_it_asks_for_a_list(kind: Descriptor) -> None:
     validator = validator_of(kind)
 
@@ -73,6 +90,11 @@ def test_an_empty_request_is_refused_unless_it_asks_for_a_list(kind: Descriptor)
         api.ChangePasswordRequest(current_password="x", new_password="y"),
         api.SetRolesRequest(id="1", roles=["admin", "editor"], etag='"1"'),
         api.SetRolesRequest(id="1"),
+        api.SetDisabledRequest(id="1"),
+        api.BootstrapAdminRequest(secret="x", username="root", password="y"),
+        api.CreateUserRequest(username="bob", password="x", roles=["editor"]),
+        api.CreateClientRequest(client_id="importer", roles=["editor"], scopes=["items:write"]),
+        api.DeleteClientRequest(client_id="importer"),
     ],
     ids=lambda request: type(request).__name__,
 )
@@ -94,6 +116,12 @@ def test_a_good_request_is_let_through(request_) -> None:
         (api.IntrospectRequest(token="x" * 8193), "token"),
         (api.SetRolesRequest(id="1", roles=["Admin"]), "roles[0]"),
         (api.ListUsersRequest(page_size=-1), "page_size"),
+        (api.SetDisabledRequest(id="1", etag="\n"), "etag"),
+        (api.BootstrapAdminRequest(secret="x" * 257, username="root", password="y"), "secret"),
+        (api.CreateUserRequest(username="bob", password="x", roles=["editor", "editor"]), "roles"),
+        (api.CreateClientRequest(client_id="im porter"), "client_id"),
+        (api.CreateClientRequest(client_id="importer", scopes=[" "]), "scopes[0]"),
+        (api.DeleteClientRequest(client_id="../users"), "client_id"),
     ],
 )
 def test_a_bad_request_is_refused_by_field(request_, field: str) -> None:
