@@ -38,6 +38,7 @@ def own(tmp_path_factory):
     described.write_text(f"{before}{soon}{after}")
     command = MeshCommand(tmp_path_factory.mktemp("faults"), described)
     command.up()
+    assert _call(command, command.token()) is StatusCode.NOT_FOUND  # from here on items has the keys
     yield command
     assert command("down")[0] == 0
 
@@ -115,6 +116,7 @@ def test_without_the_page_of_keys_the_tokens_there_are_go_on(own):
     page = own.socket("auth").with_name("auth-http.sock")
     missed = _keys_not_fetched(own)
     page.rename(page.with_name("gone"))
+    assert own("restart", "auth-sidecar")[0] == 0  # a connection that is there needs no name
     try:
         _until(lambda: _keys_not_fetched(own) > missed + 2, "the ingress asked for no keys")
         assert _call(own, token) is StatusCode.NOT_FOUND

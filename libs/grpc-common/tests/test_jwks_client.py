@@ -339,6 +339,24 @@ async def test_keys_outlive_their_issuer_for_a_bounded_time():
         assert await client.find("v1", "ES256")
 
 
+async def test_an_issuer_that_hangs_does_not_hold_up_those_whose_keys_are_known():
+    async with issuer_and_client(timeout=30) as (server, client, clock):
+        key = await client.find("v1", "ES256")
+        hangs = asyncio.Event()
+
+        async def hang(writer: asyncio.StreamWriter) -> None:
+            await hangs.wait()
+
+        server.answer = hang
+        clock.advance(301)
+        async with asyncio.timeout(10):
+            assert set(await asyncio.gather(*(client.find("v1", "ES256") for _ in range(50)))) == {key}
+            clock.advance(1)
+            assert await client.find("v1", "ES256") is key
+        assert len(server.requests) == 2
+        hangs.set()
+
+
 async def test_a_slow_issuer_holds_up_one_wave_and_no_more():
     async with issuer_and_client(timeout=0.2) as (server, client, clock):
         key = await client.find("v1", "ES256")

@@ -18,7 +18,9 @@ from grpc_common.jwk_set import KeySet, VerifyingKey
 
 MAX_DOCUMENT: Final = 256 * 1024
 FIRST_BACKOFF: Final = 1.0
-FIRST_EARLY_PAUSE: Final = 0.1
+FIRST_EARLY_PAUSE, LONGEST_EARLY_PAUSE = 0.1, 1.0
+PATIENCE: Final = 0.5
+"""Seconds that one who knows keys whose time is over waits for newer ones."""
 REFRESH_AHEAD: Final = 0.8
 _MAX_AGE: Final = re.compile(r'(?:^|[\s,])max-age="?(\d{1,10})"?(?=[\s,;]|$)', re.IGNORECASE)
 _NOT_KEPT: Final = re.compile(r"\bno-(?:store|cache)\b", re.IGNORECASE)
@@ -65,7 +67,7 @@ class JWKSClient:
         self._keys: KeySet | None = None
         self._refresh_at = self._expires_at = self._unusable_at = 0.0
         self._failures = 0
-        self._retry_at = self._unknown_at = float("-inf")
+        self._retry_at = self._unknown_at = self._started_at = float("-inf")
         self._flight: asyncio.Task[None] | None = None
         self._log = structlog.get_logger(component="jwks")
 
@@ -96,7 +98,7 @@ class JWKSClient:
             await asyncio.wait([flight])
             if self._keys is None:
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, self._cool_down)
+                pause = min(2 * pause, LONGEST_EARLY_PAUSE)
 
     async def find(self, kid: str, algorithm: str) -> VerifyingKey | None:
         """Return the key of that name for that algorithm, asking the issuer for news when that makes sense."""
@@ -116,7 +118,7 @@ class JWKSClient:
             if self._keys is None or self._clock() >= self._unusable_at:
                 raise ExternalServiceError("the keys that tokens are verified with are not available")
         elif now >= self._expires_at and not self._failures:
-            await self._refresh()
+            await self._refresh(PATIENCE)  # an issuer that hangs must not hold up those whose keys are known
         elif now >= self._refresh_at:
             self._start()  # nobody waits: what we have is still good, or all we can get
         return self._keys
@@ -130,9 +132,12 @@ class JWKSClient:
         self._unknown_at = now + self._cool_down
         return True
 
-    async def _refresh(self) -> None:
-        if (flight := self._start()) is not None:
-            await asyncio.wait([flight])  # a caller that gives up must not take the fetch from the others
+    async def _refresh(self, patience: float | None = None) -> None:
+        if (flight := self._start()) is None:
+            return
+        if patience is not None:
+            patience = max(0.0, self._started_at + patience - self._clock())
+        await asyncio.wait([flight], timeout=patience)  # a caller that gives up must not take the fetch from the others
 
     def _start(self) -> asyncio.Task[None] | None:
         if self._flight is None and self._clock() >= self._retry_at:
@@ -140,6 +145,7 @@ class JWKSClient:
         return self._flight
 
     def _take_off(self, fetch: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        self._started_at = self._clock()
         # Not part of the call that happens to be first: neither its trace nor its deadline.
         return asyncio.get_running_loop().create_task(fetch, context=Context())
 
