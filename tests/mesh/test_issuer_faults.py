@@ -21,8 +21,8 @@ from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
 
 ENV = 'env = { MIGRATE_ON_START = "false" }'
-AHEAD = 20
-"""Seconds a key is published before it signs: the ingress asks for news twice in that time."""
+AHEAD = 40
+"""Seconds a key is published before it signs: the ingress asks for news four times in that time."""
 NOBODY = pb.GetItemRequest(id="nobody")
 WITHIN = 60.0
 CALLERS = 8
