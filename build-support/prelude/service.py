@@ -1,6 +1,7 @@
 """What the BUILD files of all services have in common."""
 
 _ANYBODY = ("//libs/**", "//protos/gen/**", "//3rdparty/**")
+_TESTS = ("//tools/localmesh/**", "//conftest.py")
 
 
 def service(name, module=None):
@@ -10,7 +11,7 @@ def service(name, module=None):
     """
     itself = f"//services/{name}/**"
     __dependencies_rules__(
-        (({"type": "python_tests"}, {"type": "python_test_utils"}), itself, *_ANYBODY, "//tools/localmesh/**", "!*"),
+        (({"type": "python_tests"}, {"type": "python_test_utils"}), itself, *_ANYBODY, *_TESTS, "!*"),
         ("*", itself, *_ANYBODY, "!*"),
     )
     if module is not None:

@@ -38,6 +38,7 @@ async def test_a_rolling_restart_loses_no_call(two_replicas, name, lines):
     assert {key(each) for each in before}.isdisjoint({key(each) for each in after})
 
 
+@pytest.mark.timeout(300 + 2 * ROTATE_FOR)
 async def test_certificates_and_authorities_change_under_load(two_replicas):
     """Each caller connects anew for each few calls, with the roots it then finds: every handshake must work."""
     load = Load(two_replicas, calls_per_connection=5)

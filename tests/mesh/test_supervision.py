@@ -76,6 +76,7 @@ def test_each_process_that_is_killed_is_back_in_time_with_its_data(own_mesh):
     assert "ended by SIGKILL" in out
 
 
+@pytest.mark.timeout(300 + 40 * ROUNDS)
 def test_starts_and_stops_in_a_row_leave_nothing(own_mesh):
     for _ in range(ROUNDS):
         own_mesh.up()

@@ -9,6 +9,8 @@ from random import Random
 from statistics import median
 from time import monotonic
 
+import pytest
+
 from client_kit import Server, Stub, echo, make_factory, serving, text
 from grpc_common.client.breaker import CircuitBreakerConfig
 from grpc_common.client.call import ClientCall
@@ -92,6 +94,7 @@ async def one_call(stub, chance):
             await call
 
 
+@pytest.mark.timeout(300 + 2 * SECONDS)
 async def test_calls_leave_nothing_behind_however_they_end():
     behaviors = {
         **dict.fromkeys(("Read", "Put", "Write"), fickle),

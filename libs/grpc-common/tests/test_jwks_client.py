@@ -121,6 +121,27 @@ async def test_fetching_early_goes_on_until_there_are_keys():
     await server.stop()
 
 
+async def test_who_is_too_early_asks_each_second_in_the_end(monkeypatch: pytest.MonkeyPatch):
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def at_once(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async with issuer_and_client() as (server, client, _):
+        server.answer = server.body(b"", status="503 Service Unavailable")
+        monkeypatch.setattr(asyncio, "sleep", at_once)
+        early = asyncio.create_task(client.fetch_early())
+        async with asyncio.timeout(30):
+            while len(pauses) < 8:
+                await sleep(0.001)
+        server.answer = server.document(maker.jwks())
+        await early
+
+    assert pauses[:8] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1, 1, 1, 1])
+
+
 async def test_a_token_need_not_wait_for_who_was_too_early():
     server = IssuerServer()
     await server.start()

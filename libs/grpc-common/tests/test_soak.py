@@ -6,6 +6,7 @@
 import os
 from contextlib import contextmanager
 
+import pytest
 import structlog
 
 from soak import MAX_CONTEXTS, grows, rss_slope, soak
@@ -15,6 +16,7 @@ SECONDS = float(os.environ.get("SOAK_SECONDS", "12"))
 SUBJECT = os.environ.get("SOAK_SUBJECT", "chain")
 
 
+@pytest.mark.timeout(300 + 2 * SECONDS)
 async def test_nothing_is_left_of_calls_however_they_end():
     with quiet():
         windows, findings = await soak(subject_of(SUBJECT), SECONDS)

@@ -50,7 +50,7 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="session")
 def limits() -> Limits:
-    return Limits(connections=10, pool_timeout=5, connect_timeout=5, statement_timeout=5)
+    return Limits(connections=10, pool_timeout=5, connect_timeout=5, statement_timeout=20)
 
 
 @pytest_asyncio.fixture

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import psutil
+import pytest
 import pytest_asyncio
 from sqlalchemy import insert
 
@@ -82,6 +83,7 @@ def row(number: int) -> dict[str, Any]:
     return {**texts, "quantity": 1, "price": 1, "is_active": True, "created_at": at, "updated_at": at, "version": 1}
 
 
+@pytest.mark.timeout(300 + LISTED / 500)
 async def test_a_long_list_takes_no_more_memory_than_a_short_one(served: tuple["Stub", psutil.Process]) -> None:
     """Neither for a caller who reads as fast as it can, nor for one whose pauses let the server run ahead."""
     for slow in (False, True):

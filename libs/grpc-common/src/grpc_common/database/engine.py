@@ -16,6 +16,7 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from grpc_common.database.reader import READING, Reader
+from grpc_common.database.sqlite_connection import SqliteConnection
 from grpc_common.database.sqlite_file import keep_private
 from grpc_common.database.statements import interrupt_sqlite, log_slow, wait_for_lock
 from grpc_common.errors import ExternalServiceError
@@ -97,7 +98,7 @@ def _postgresql(url: URL, limits: Limits, application: str) -> AsyncEngine:
 
 
 def _sqlite(url: URL, limits: Limits) -> AsyncEngine:
-    engine = _create(url, limits, timeout=limits.statement_timeout)
+    engine = _create(url, limits, timeout=limits.statement_timeout, async_creator_fn=SqliteConnection)
     event.listen(engine.sync_engine, "connect", _set_pragmas)
     event.listen(engine.sync_engine, "begin", partial(_begin_immediate, limits))
     event.listen(engine.sync_engine, "invalidate", _Abandoned())
