@@ -67,12 +67,24 @@ def _call(mesh, token):
     return answered.value.code()
 
 
-def _keys_not_fetched(mesh):
-    """How often the ingress has asked for the keys in vain."""
+def _fetches(mesh):
+    """How often the ingress has asked for the keys, by how that ended."""
     config = (mesh.state / "envoy" / "ingress.json").read_text()
     port = json.loads(config)["admin"]["address"]["socket_address"]["port_value"]
-    stats = httpx.get(f"http://{ports.LOOPBACK}:{port}/stats?filter=jwt_authn.jwks_fetch_failed").text
-    return int(stats.split()[-1])
+    stats = httpx.get(f"http://{ports.LOOPBACK}:{port}/stats?filter=jwt_authn.jwks_fetch").text
+    counts = (line.split(": ") for line in stats.splitlines())
+    return {name.rpartition("_")[2]: int(count) for name, count in counts}
+
+
+def _keys_not_fetched(mesh):
+    return _fetches(mesh)["failed"]
+
+
+def _keys_in_log(mesh):
+    """What auth says of its keys."""
+    status, out, _ = mesh("logs", "auth")
+    assert status == 0
+    return [line for line in out.splitlines() if '"component": "keys"' in line or '"component":"keys"' in line]
 
 
 def _pid(mesh, name):
@@ -159,7 +171,7 @@ async def test_a_key_is_rotated_under_load_and_no_call_fails(own):
                 try:
                     pair = await auth.Refresh(request, timeout=10)
                 except aio.AioRpcError as error:
-                    failures.append(("Refresh", error.code(), error.details()))
+                    failures.append((time.time(), "Refresh", error.code(), error.details()))
                 tokens[:] = [tokens[1], pair.access_token]
                 kids.add(jwt.get_unverified_header(pair.access_token)["kid"])
                 await asyncio.sleep(0.25)
@@ -170,10 +182,11 @@ async def test_a_key_is_rotated_under_load_and_no_call_fails(own):
                 metadata = (("authorization", f"Bearer {tokens[which % 2]}"),)
                 answer = items.GetItem(NOBODY, timeout=10, metadata=metadata)
                 if (code := await answer.code()) is not StatusCode.NOT_FOUND:
-                    failures.append(("GetItem", code, await answer.details()))
+                    failures.append((time.time(), "GetItem", code, await answer.details()))
                 done += 1
                 await asyncio.sleep(0.02)
 
+        fetched = [(time.time(), _fetches(own))]
         tasks = [asyncio.create_task(each) for each in (refresh(), *map(call, range(CALLERS)))]
         try:
             await asyncio.sleep(1)
@@ -184,12 +197,13 @@ async def test_a_key_is_rotated_under_load_and_no_call_fails(own):
                 while kids == old:  # noqa: ASYNC110 - looked at now and then
                     await asyncio.sleep(0.2)
             count = done
+            fetched.append((time.time(), _fetches(own)))
             async with asyncio.timeout(WITHIN):
                 while done < count + 100:  # noqa: ASYNC110 - the same
                     await asyncio.sleep(0.2)
         finally:
             over = True
             await asyncio.gather(*tasks)
-    assert failures == []
+    assert failures == [], (failures[0], failures[-1], len(failures), fetched, _keys_in_log(own))
     assert len(kids) == len(old) + 1
     print(f"{done} calls, keys {sorted(kids)}")

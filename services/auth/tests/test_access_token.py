@@ -244,7 +244,7 @@ class TestRotation:
         async with FileSigner(tmp_path / "keys", "dev", clock=clock) as signer:
             ring = KeyRing(signer, SCHEDULE, refresh=10, clock=clock)
             await ring.rotate()
-            clock.advance(SCHEDULE.ahead + SCHEDULE.lifetime + SCHEDULE.leeway - 1)
+            clock.advance(2 * SCHEDULE.ahead + SCHEDULE.lifetime + SCHEDULE.leeway - 1)
             await ring.upkeep()
             assert [each.version for each in await signer.versions()] == [1, 2]
 

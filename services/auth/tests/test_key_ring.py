@@ -127,11 +127,11 @@ async def test_keys_are_looked_after_again_once_the_engine_is_back(transit: Tran
                 async with ring_of(transit, clock):
                     await _until(lambda: any("again" in each["event"] for each in lines))
 
-    told = [(each["log_level"], each["event"]) for each in lines if each.get("component") == "keys"]
-    assert told == [
-        ("error", "the signing keys are not looked after"),
-        ("info", "the signing keys are looked after again"),
-    ]
+    *away, back = [each for each in lines if "looked after" in each["event"]]
+    assert {(each["log_level"], each["event"]) for each in away} == {("error", "the signing keys are not looked after")}
+    # The engine may be seen before its key is, which is another problem; none is told again and again.
+    assert len(away) == len({each["reason"] for each in away})
+    assert (back["log_level"], back["event"]) == ("info", "the signing keys are looked after again")
 
 
 @pytest.mark.parametrize(

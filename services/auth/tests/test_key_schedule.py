@@ -24,15 +24,21 @@ def around(*edges: int) -> st.SearchStrategy[int]:
     return st.sampled_from([max(0, edge + by) for edge in edges for by in (-1, 0)]) | st.integers(0, 5000)
 
 
+def late(made_at: list[int], data: st.DataObject) -> dict[int, float]:
+    """By how much a replica learnt of each version late."""
+    return {number: data.draw(st.just(0) | around(60)) for number, _ in enumerate(made_at, 1)}
+
+
 MOMENTS = st.lists(st.integers(0, 3000), min_size=1, max_size=8, unique=True).map(sorted)
 
 
 @hypothesis_settings(max_examples=300, deadline=None)
 @given(made_at=MOMENTS, data=st.data())
 def test_a_token_is_verified_for_as_long_as_it_lives(made_at: list[int], data: st.DataObject) -> None:
-    signed_at = max(made_at[0], data.draw(around(*(m + 60 for m in made_at))))
+    signed_at = max(made_at[0], data.draw(around(*(m + edge for m in made_at for edge in (60, 120)))))
     read_at = signed_at + min(90 + 12 - 1, data.draw(around(0, 90, 90 + 12)))
-    signed_by = SCHEDULE.signing(versions(*(m for m in made_at if m <= signed_at)), signed_at)
+    known = versions(*(m for m in made_at if m <= signed_at))
+    signed_by = SCHEDULE.signing(known, signed_at, late(made_at, data))
 
     published = SCHEDULE.published(versions(*(m for m in made_at if m <= read_at)), read_at)
 
@@ -42,9 +48,9 @@ def test_a_token_is_verified_for_as_long_as_it_lives(made_at: list[int], data: s
 @hypothesis_settings(max_examples=300, deadline=None)
 @given(made_at=MOMENTS, data=st.data())
 def test_who_reads_the_keys_now_and_then_knows_the_one_that_signs(made_at: list[int], data: st.DataObject) -> None:
-    signed_at = max(made_at[0] + 60, data.draw(around(*(m + 60 for m in made_at))))
+    signed_at = max(made_at[0] + 60, data.draw(around(*(m + edge for m in made_at for edge in (60, 120)))))
     read_at = signed_at - min(60, data.draw(around(0, 60, 61)))
-    signed_by = SCHEDULE.signing(versions(*(m for m in made_at if m <= signed_at)), signed_at)
+    signed_by = SCHEDULE.signing(versions(*(m for m in made_at if m <= signed_at)), signed_at, late(made_at, data))
 
     published = SCHEDULE.published(versions(*(m for m in made_at if m <= read_at)), read_at)
 
@@ -52,21 +58,35 @@ def test_who_reads_the_keys_now_and_then_knows_the_one_that_signs(made_at: list[
 
 
 @hypothesis_settings(max_examples=300, deadline=None)
+@given(learnt=around(0, 60, 120), data=st.data())
+def test_who_learnt_of_a_key_late_publishes_it_for_as_long_unless_that_is_too_long(
+    learnt: int, data: st.DataObject
+) -> None:
+    made_at = 1000
+    now = made_at + max(learnt, data.draw(around(60, 120, learnt + 60)))
+
+    signs = SCHEDULE.signing(versions(0, made_at), now, {2: learnt}).version == 2
+
+    assert signs == (now >= made_at + min(learnt, 60) + 60)
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
 @given(made_at=MOMENTS, data=st.data())
 def test_what_is_no_longer_published_can_go_without_anybody_noticing(made_at: list[int], data: st.DataObject) -> None:
-    now = data.draw(around(*(m + edge for m in made_at for edge in (60, 60 + 90 + 12))))
+    now = data.draw(around(*(m + edge for m in made_at for edge in (60, 120, 120 + 90 + 12))))
+    when = late(made_at, data)
     known = versions(*(m for m in made_at if m <= max(now, made_at[0])))
     published = SCHEDULE.published(known, now)
 
     left = [version for version in known if version.version >= published[0].version]
 
     assert numbers(published) == numbers(left)
-    assert SCHEDULE.signing(left, now) == SCHEDULE.signing(known, now)
+    assert SCHEDULE.signing(left, now, when) == SCHEDULE.signing(known, now, when)
     assert SCHEDULE.published(left, now) == published
 
 
 def test_the_first_key_signs_at_once() -> None:
-    assert SCHEDULE.signing(versions(100), 100).version == 1
+    assert SCHEDULE.signing(versions(100), 100, {}).version == 1
 
 
 @pytest.mark.parametrize(
@@ -75,14 +95,14 @@ def test_the_first_key_signs_at_once() -> None:
         (1000, 1, [1, 2]),
         (1059, 1, [1, 2]),
         (1060, 2, [1, 2]),
-        (1161, 2, [1, 2]),
-        (1162, 2, [2]),
+        (1221, 2, [1, 2]),
+        (1222, 2, [2]),
     ],
 )
 def test_a_new_key_is_published_then_signs_then_is_alone(now: int, signing: int, published: list[int]) -> None:
     known = versions(0, 1000)
 
-    assert SCHEDULE.signing(known, now).version == signing
+    assert SCHEDULE.signing(known, now, {}).version == signing
     assert numbers(SCHEDULE.published(known, now)) == published
 
 

@@ -46,6 +46,8 @@ class KeyRing:
         self._refresh = refresh
         self._clock = clock
         self._versions: Sequence[PublicKey] = ()
+        self._late: dict[int, float] = {}
+        self._asked = self._answered = 0
         self._read_at = self._ask_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
         self._log = structlog.get_logger(component="keys", key=signer.name)
@@ -61,7 +63,7 @@ class KeyRing:
         now = self._clock()
         if now - self._read_at >= self._schedule.ahead:
             raise ExternalServiceError(AWAY)
-        version = self._schedule.signing(versions, now).version
+        version = self._schedule.signing(versions, now, self._late).version
         header = {"alg": self._signer.algorithm, "kid": self._kid(version), "typ": TYPE}
         signed = f"{_part(_json(header))}.{_part(_json(claims))}"
         with self._told_to_operators():
@@ -153,9 +155,21 @@ class KeyRing:
             self._reading = None
 
     async def _read(self) -> None:
-        asked_at = self._clock()
-        self._versions = await self._signer.versions()
-        self._read_at = asked_at
+        self._asked += 1
+        question, asked_at = self._asked, self._clock()
+        versions = await self._signer.versions()
+        if question < self._answered:  # what was asked later is known already
+            return
+        self._late = {version.version: self._lateness(version) for version in versions}
+        self._versions, self._read_at, self._answered = versions, asked_at, question
+
+    def _lateness(self, version: PublicKey) -> float:
+        """By how much later this ring learnt of a version than one does who reads the keys when it is time to."""
+        if version.version in self._late:
+            return self._late[version.version]
+        late = max(0, self._clock() - version.made_at - self._refresh)
+        self._log.info("signing key published", kid=self._kid(version.version), seconds_late=round(late, 3))
+        return late
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -1,0 +1,99 @@
+"""A key that the ring learns of late, or hears of twice in the wrong order: nobody signs with what few have seen."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from auth.file_signer import FileSigner
+from auth.key_ring import KeyRing
+from auth.key_schedule import KeySchedule
+from auth.signer import PublicKey
+from grpc_common.errors import ExternalServiceError
+from grpc_common.fixed_clock import FixedClock
+
+SCHEDULE = KeySchedule(period=10_000, ahead=100, lifetime=600, leeway=120)
+
+
+class Distant(FileSigner):
+    """A signer whose keys cannot be read for a while, and whose first answer, where it is held back, comes last."""
+
+    out_of_reach = False
+    held_back: asyncio.Event | None = None
+
+    async def versions(self) -> Sequence[PublicKey]:
+        if self.out_of_reach:
+            raise ExternalServiceError("away")
+        found = await super().versions()
+        wait, self.held_back = self.held_back, None
+        if wait is not None:
+            await wait.wait()
+        return found
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(1_800_000_000)
+
+
+@pytest_asyncio.fixture
+async def signer(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Distant]:
+    async with Distant(tmp_path / "keys", "dev", clock=clock) as signer:
+        yield signer
+
+
+@pytest.fixture
+def ring(signer: Distant, clock: FixedClock) -> KeyRing:
+    return KeyRing(signer, SCHEDULE, refresh=10, clock=clock)
+
+
+async def published(ring: KeyRing) -> list[str]:
+    return [key["kid"] for key in (await ring.jwk_set())["keys"]]
+
+
+async def signing(ring: KeyRing) -> str:
+    header, *_ = (await ring.sign({})).split(".")
+    return json.loads(base64.urlsafe_b64decode(header + "=="))["kid"]
+
+
+async def test_it_is_published_for_as_long_before_it_signs(ring: KeyRing, signer: Distant, clock: FixedClock) -> None:
+    await ring.jwk_set()
+    signer.out_of_reach = True
+    await signer.rotate()
+    for _ in range(9):
+        clock.advance(10)
+        assert await published(ring) == ["dev-v1"]
+    signer.out_of_reach = False
+    clock.advance(10)
+
+    for wait, kid in ((0, "dev-v1"), (89, "dev-v1"), (1, "dev-v2")):
+        clock.advance(wait)
+        assert await signing(ring) == kid
+        assert await published(ring) == ["dev-v1", "dev-v2"]
+
+
+async def test_who_learns_of_it_too_late_signs_with_it_at_once(
+    ring: KeyRing, signer: Distant, clock: FixedClock
+) -> None:
+    await ring.jwk_set()
+    signer.out_of_reach = True
+    await signer.rotate()
+    clock.advance(2 * SCHEDULE.ahead)
+    signer.out_of_reach = False
+
+    assert await signing(ring) == "dev-v2"
+
+
+async def test_an_answer_that_comes_after_a_later_one_takes_no_key_away(ring: KeyRing, signer: Distant) -> None:
+    signer.held_back = held_back = asyncio.Event()
+    slow = asyncio.create_task(ring.answers())
+    await asyncio.sleep(0)
+    await ring.rotate()
+    held_back.set()
+    await slow
+
+    assert await published(ring) == ["dev-v1", "dev-v2"]
