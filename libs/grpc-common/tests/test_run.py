@@ -27,9 +27,11 @@ HTTP = {"SHOP_HTTP__ENABLED": "true", "SHOP_HTTP__PORT": "0"}
 
 PROGRAM = """
 import asyncio
-import sys
-from contextlib import asynccontextmanager
+import threading
+import time
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+import grpc_common.run
 from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 from grpc_common.run import run
@@ -63,6 +65,21 @@ async def website(scope, receive, send):
     await send({"type": "http.response.body", "body": b"done"})
 
 
+async def forever():
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
+async def stuck(fault):
+    if fault.startswith("stuck"):
+        grpc_common.run.END_WITHIN = 1.0
+    if fault == "stuck task":
+        asyncio.get_running_loop().own = asyncio.create_task(forever(), name="the stubborn one")
+    if fault == "stuck thread":
+        threading.Thread(target=time.sleep, args=(60,), name="the stubborn one").start()
+
+
 @asynccontextmanager
 async def build(settings):
     if settings.fault == "build":
@@ -72,8 +89,11 @@ async def build(settings):
         await asyncio.sleep(60)
     try:
         register = partial(rpc.add_ItemServiceServicer_to_server, Items())
+        await stuck(settings.fault)
         yield Application(register, http=website if settings.website else None)
     finally:
+        if settings.fault == "stuck exit":
+            await forever()
         print("left", flush=True)
 
 
@@ -172,6 +192,20 @@ def test_a_second_signal_ends_it_at_once(service, number):
         shop.process.send_signal(number)
         assert shop.end()[0] == 128 + number
         assert call.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("what", ["task", "thread", "exit"])
+def test_whatever_will_not_end_does_not_keep_it(service, what):
+    settings = {"SHOP_GRPC__LAME_DUCK_SECONDS": "0", "SHOP_GRPC__DRAIN_SECONDS": "0.5"}
+    with service(SHOP_FAULT=f"stuck {what}", **settings) as shop:
+        shop.line("serving")
+        shop.process.terminate()
+        status, _, err = shop.end()
+        assert status == 1
+        (line,) = (each for each in map(json.loads, err.splitlines()) if each["event"] == "did not end in time")
+        assert line["after_seconds"] == 1.5
+        named = {"task": "the stubborn one forever", "thread": "the stubborn one", "exit": "_Process.live"}[what]
+        assert named in str([*line["tasks"], *line["threads"]])
 
 
 def test_a_signal_before_it_serves(service):

@@ -19,6 +19,7 @@ from grpc_common.health.loop_lag import LoopLag
 from grpc_common.health.servicer import HealthServicer
 from grpc_common.interceptors.error import single
 from grpc_common.issuer_keys import open_verifier
+from grpc_common.last_resort import LastResort
 from grpc_common.listener import ListenError
 from grpc_common.log_sink import LogSink
 from grpc_common.logs import configure_logs
@@ -38,12 +39,15 @@ type Build[S] = Callable[[S], AbstractAsyncContextManager[Application]]
 EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+END_WITHIN: Final = 10.0
+"""Seconds that a process has beyond those in which it lets its calls end; it takes a fraction of one."""
 
 
 def run[S: ServiceSettings](build: Build[S], settings_type: type[S]) -> NoReturn:
     """Serve until SIGTERM or SIGINT, then exit: 0 after a clean stop, 1 on failure, 2 on unusable settings.
 
-    A second signal ends the process at once with 128 + its number.
+    A second signal ends the process at once with 128 + its number. One that has not ended END_WITHIN seconds after its
+    calls should have ended is ended, with 1 and a line in the log that says what it waited for.
     """
     try:
         settings = load_settings(settings_type)
@@ -86,6 +90,7 @@ class _Process[S: ServiceSettings]:
         self._log = structlog.get_logger(component="run")
         self._stop = asyncio.Event()
         self._serving = False
+        self._last_resort = LastResort(sink, EXIT_FAILED)
 
     async def live(self, build: Build[S]) -> int:
         """Return the exit status."""
@@ -103,6 +108,8 @@ class _Process[S: ServiceSettings]:
         except Exception as raised:  # noqa: BLE001
             self._report(raised)
             return EXIT_FAILED
+        finally:
+            self._end_within(END_WITHIN)
         return 0
 
     async def _serve(self, application: Application, metrics_port: int | None) -> None:
@@ -221,11 +228,15 @@ class _Process[S: ServiceSettings]:
                 os._exit(128 + number)
             self._log.info("asked to stop", signal=signal.Signals(number).name)
             self._stop.set()
+            self._end_within(self._settings.grpc.lame_duck_seconds + self._settings.grpc.drain_seconds + END_WITHIN)
             if not self._serving:
                 task.cancel()
 
         for number in SIGNALS:
             loop.add_signal_handler(number, arrived, number)
+
+    def _end_within(self, seconds: float) -> None:
+        self._last_resort.end_within(seconds, asyncio.get_running_loop())
 
     def _report(self, raised: Exception) -> None:
         error = single(raised)
