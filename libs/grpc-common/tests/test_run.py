@@ -7,9 +7,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 import pytest
@@ -19,6 +22,7 @@ import grpc_common.application  # the child imports it
 import grpc_common.http_server  # the same
 import grpc_common.run  # noqa: F401  # the child imports it
 import meshwork.items.v1.items_service_pb2_grpc  # noqa: F401  # the same
+from grpc_common.token_maker import TokenMaker
 
 PATIENCE = 20
 ITEMS = "meshwork.items.v1.ItemService"
@@ -206,6 +210,31 @@ def test_whatever_will_not_end_does_not_keep_it(service, what):
         assert line["after_seconds"] == 1.5
         named = {"task": "the stubborn one forever", "thread": "the stubborn one", "exit": "_Process.live"}[what]
         assert named in str([*line["tasks"], *line["threads"]])
+
+
+def test_who_cannot_verify_a_token_serves_nobody(service, tmp_path):
+    maker = TokenMaker()
+    (tmp_path / "jwks.json").write_text(json.dumps(maker.jwks()))
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as issuer:  # which answers once it serves
+        settings = {
+            "SHOP_AUTH__JWKS": f"http://127.0.0.1:{issuer.server_port}/jwks.json",
+            "SHOP_AUTH__ISSUER": maker.issuer,
+            "SHOP_AUTH__AUDIENCE": maker.audience,
+        }
+        with service(**settings) as shop:
+            target = shop.line("serving")["target"]
+            assert check(target) == health_pb2.HealthCheckResponse.NOT_SERVING
+            serving = threading.Thread(target=issuer.serve_forever)
+            serving.start()
+            try:
+                give_up = time.monotonic() + PATIENCE
+                while check(target) != health_pb2.HealthCheckResponse.SERVING:
+                    assert time.monotonic() < give_up
+                    time.sleep(0.05)
+            finally:
+                issuer.shutdown()
+                serving.join()
 
 
 def test_a_signal_before_it_serves(service):

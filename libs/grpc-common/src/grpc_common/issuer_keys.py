@@ -1,22 +1,33 @@
 """The JWTService that settings describe."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from grpc_common.background import background
+from grpc_common.health.check import DependencyCheck
 from grpc_common.jwks import JWKSFile, KeySource
 from grpc_common.jwks_client import JWKSClient
 from grpc_common.settings import AuthSettings, SettingsError
 from grpc_common.token_verifier import Issuer, TokenVerifier
 
+LOOK_EVERY: Final = 0.25
+"""Seconds; it costs nothing, and who waits for a service to start waits for that."""
+
 
 @asynccontextmanager
-async def open_verifier(settings: AuthSettings) -> AsyncIterator[TokenVerifier | None]:
-    """Yield the verifier of the issuer's tokens; None where the settings name no issuer."""
+async def open_verifier(
+    settings: AuthSettings,
+) -> AsyncIterator[tuple[TokenVerifier | None, Sequence[DependencyCheck]]]:
+    """Yield the verifier of the issuer's tokens, None where the settings name no issuer, and the check of it.
+
+    Who cannot verify a token serves nobody: until the keys are there, others are to be called.
+    """
     if not settings.jwks:
-        yield None
+        yield None, ()
         return
+    checks = []
     async with AsyncExitStack() as stack:
         keys: KeySource
         if "://" in settings.jwks:
@@ -26,7 +37,10 @@ async def open_verifier(settings: AuthSettings) -> AsyncIterator[TokenVerifier |
                 raise SettingsError([f"{error}."]) from error
             await stack.enter_async_context(background(client.fetch_early()))
             keys = client
+            checks.append(
+                DependencyCheck(name="token keys", probe=client.usable, interval=LOOK_EVERY, successes_to_up=1)
+            )
         else:
             keys = JWKSFile(Path(settings.jwks))
         issuer = Issuer(settings.issuer, settings.audience, keys, frozenset(settings.algorithms))
-        yield TokenVerifier([issuer])
+        yield TokenVerifier([issuer]), checks

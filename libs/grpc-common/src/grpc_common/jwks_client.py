@@ -100,6 +100,10 @@ class JWKSClient:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_EARLY_PAUSE)
 
+    async def usable(self) -> bool:
+        """Say whether there are keys to verify tokens with, for a check of health; that asks nobody for them."""
+        return self._keys is not None and self._clock() < self._unusable_at
+
     async def find(self, kid: str, algorithm: str) -> VerifyingKey | None:
         """Return the key of that name for that algorithm, asking the issuer for news when that makes sense."""
         before = self._keys

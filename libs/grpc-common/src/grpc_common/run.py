@@ -134,7 +134,7 @@ class _Process[S: ServiceSettings]:
         if not self._settings.grpc.enabled:
             yield None
             return
-        async with self._verifier(application) as verifier:
+        async with self._verifier(application) as (verifier, keys):
             revocations = Revocations() if verifier is None else verifier.revocations
             if verifier is None:
                 self._log.warning("no issuer of tokens is set: whoever reaches this address may call")
@@ -147,7 +147,7 @@ class _Process[S: ServiceSettings]:
                     log_payloads=self._settings.log_payloads,
                     behind_mesh=self._settings.grpc.plaintext == "behind-mesh",
                 )
-                health = HealthServicer([*application.dependencies, *hearing, LoopLag().check()])
+                health = HealthServicer([*application.dependencies, *keys, *hearing, LoopLag().check()])
                 server = GRPCServer.from_settings(self._settings.grpc, [Chain(chain)], health)
                 application.register(server)
                 yield server
@@ -165,9 +165,11 @@ class _Process[S: ServiceSettings]:
         async with following(url, revocations, application.restore_revocations) as check:
             yield [check]
 
-    def _verifier(self, application: Application) -> AbstractAsyncContextManager[TokenVerifier | None]:
+    def _verifier(
+        self, application: Application
+    ) -> AbstractAsyncContextManager[tuple[TokenVerifier | None, Sequence[DependencyCheck]]]:
         if application.verifier is not None:
-            return nullcontext(application.verifier)
+            return nullcontext((application.verifier, ()))
         return open_verifier(self._settings.auth)
 
     def _http_server(self, application: Application) -> "HTTPServer | None":

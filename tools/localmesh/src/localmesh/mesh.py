@@ -117,8 +117,8 @@ class Mesh(Lifetime):
         self._chores = [_chore(each) for each in chores]
         await self._step("schema", self._migrate())
         processes.write_envoy_configurations()
-        await self._all(processes.services.values())
-        await self._all(processes.sidecars.values())
+        # A service is ready when it has the keys to verify tokens with, which it fetches through its sidecar.
+        await self._all([*processes.services.values(), *processes.sidecars.values()])
         await self._step("ingress", processes.ingress.start())
         await self._step("users", self.users.seed())
         for unit in processes.units:
