@@ -30,7 +30,7 @@ class VaultRefusedError(ExternalServiceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Lease:
     """A token, for how many seconds it is good (0: for ever), and whether that can be prolonged."""
 
     token: SecretStr
@@ -38,7 +38,7 @@ class Grant:
     renewable: bool
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any]) -> "Grant":
+    def of(cls, answer: Mapping[str, Any]) -> "Lease":
         """Read it in the answer to a login or to a renewal."""
         auth = answer["auth"]
         return cls(SecretStr(auth["client_token"]), float(auth["lease_duration"]), bool(auth["renewable"]))
@@ -52,7 +52,7 @@ class Door(Protocol):
         """Whether it has something that would be lost with this process, and that nobody can get again."""
         ...
 
-    def enter(self, ask: Ask) -> Grant:
+    def enter(self, ask: Ask) -> Lease:
         """Return a new token; raise VaultRefusedError, or what `ask` raises when OpenBao is away."""
         ...
 
@@ -77,7 +77,7 @@ class AppRoleDoor:
         """Whether there is a secret id that has not been used up."""
         return self._secret_id is not None
 
-    def enter(self, ask: Ask) -> Grant:
+    def enter(self, ask: Ask) -> Lease:
         """Log in with the secret id at hand, or with the one in the file."""
         if self._secret_id is not None:
             try:
@@ -91,12 +91,12 @@ class AppRoleDoor:
             self._secret_id = None
             raise VaultRefusedError(f"OpenBao refuses the login by AppRole: {_said(error)}") from None
 
-    def _log_in(self, ask: Ask, secret_id: SecretStr) -> Grant:
+    def _log_in(self, ask: Ask, secret_id: SecretStr) -> Lease:
         body = {"role_id": self.role_id.get_secret_value(), "secret_id": secret_id.get_secret_value()}
-        grant = Grant.of(ask(f"auth/{self.mount}/login", body))
+        lease = Lease.of(ask(f"auth/{self.mount}/login", body))
         if self._once:
             self._secret_id = None
-        return grant
+        return lease
 
     def _unwrap(self, ask: Ask) -> SecretStr:
         found = _read(self.wrapped, "wrapped secret id")
@@ -144,11 +144,11 @@ class KubernetesDoor:
     mount: str
     in_hand: bool = field(default=False, init=False)
 
-    def enter(self, ask: Ask) -> Grant:
+    def enter(self, ask: Ask) -> Lease:
         """Log in with the token that is in the file now."""
         jwt = _read(self.token, "service account's token")
         try:
-            return Grant.of(ask(f"auth/{self.mount}/login", {"role": self.role, "jwt": jwt}))
+            return Lease.of(ask(f"auth/{self.mount}/login", {"role": self.role, "jwt": jwt}))
         except REFUSALS as error:
             said = _said(error).replace(jwt, "…")
             message = f"OpenBao refuses the login of this pod in the role {self.role}: {said}"

@@ -13,7 +13,7 @@ import structlog
 from hvac.exceptions import VaultError
 from pydantic import SecretStr
 
-from auth.vault_door import REFUSALS, Door, Grant, VaultRefusedError
+from auth.vault_door import REFUSALS, Door, Lease, VaultRefusedError
 from grpc_common.errors import ExternalServiceError
 
 RENEW_AT: Final = 2 / 3
@@ -42,16 +42,16 @@ class VaultSession:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="vault-login")
         self._loop = asyncio.get_running_loop()
         self._doubt = asyncio.Event()
-        self._lease = 0.0
-        self._grant = Grant(SecretStr(""), 0, renewable=False)
+        self._whole = 0.0
+        self._lease = Lease(SecretStr(""), 0, renewable=False)
         self._log = structlog.get_logger(component="vault login")
         self._told = ""
 
     async def log_in(self) -> None:
         """Get a new token; raise VaultRefusedError or ExternalServiceError, and leave the token as it is."""
         self._take(await self._in_thread(lambda: self._door.enter(self._asking())))
-        self._lease = self._grant.seconds
-        self._log.info("logged in to OpenBao", lease_seconds=self._lease, renewable=self._grant.renewable)
+        self._whole = self._lease.seconds
+        self._log.info("logged in to OpenBao", lease_seconds=self._whole, renewable=self._lease.renewable)
 
     async def keep(self) -> None:
         """Keep the token good, for ever."""
@@ -85,27 +85,27 @@ class VaultSession:
 
     async def _prolong(self) -> None:
         """Renew the token; get a new one when that cannot be, or soon cannot be any more."""
-        grant = await self._renewed() if self._grant.renewable else None
-        if grant is None:
+        lease = await self._renewed() if self._lease.renewable else None
+        if lease is None:
             await self.log_in()
             return
-        self._take(grant)
-        if grant.seconds < self._lease * WHOLE:  # its longest life is nearly over
+        self._take(lease)
+        if lease.seconds < self._whole * WHOLE:  # its longest life is nearly over
             await self.log_in()
 
-    async def _renewed(self) -> Grant | None:
+    async def _renewed(self) -> Lease | None:
         token = self.client.token
         try:
-            return await self._in_thread(lambda: Grant.of(self._asking()("auth/token/renew-self", {}, token=token)))
+            return await self._in_thread(lambda: Lease.of(self._asking()("auth/token/renew-self", {}, token=token)))
         except REFUSALS:
             return None
 
-    def _take(self, grant: Grant) -> None:
-        self._grant = grant
-        self.client.token = grant.token.get_secret_value()
+    def _take(self, lease: Lease) -> None:
+        self._lease = lease
+        self.client.token = lease.token.get_secret_value()
 
     def _until_renewal(self) -> float | None:
-        seconds = self._grant.seconds
+        seconds = self._lease.seconds
         return seconds * RENEW_AT * random.uniform(0.9, 1) if seconds else None  # noqa: S311  # replicas need not meet
 
     async def _doubted_within(self, wait: float | None) -> None:

@@ -13,13 +13,14 @@ from auth.caller import Caller
 from auth.client import Client
 from auth.oauth.error import OAuthError, invalid_client
 from auth.oauth.form import Form
+from auth.oauth.rules import field_rules, longest
 from auth.service_tokens import ServiceTokens
 from auth.sessions import FIRST_PARTY
 
 METHODS: Final = ("client_secret_basic", "client_secret_post")
-LONGEST_SECRET: Final = 256
+LONGEST_SECRET: Final = longest("IssueServiceTokenRequest", "client_secret")
 
-_CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CLIENT_ID: Final = field_rules("IssueServiceTokenRequest", "client_id").string
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def read_proof(request: Request, form: Form) -> Proof | None:
         return None
     else:
         raise invalid_client("this client must send its secret")
-    if not _CLIENT_ID.fullmatch(proof.client_id) or len(proof.secret) > LONGEST_SECRET:
+    if not _may_be_client(proof.client_id) or len(proof.secret) > LONGEST_SECRET:
         raise invalid_client("the client id or the client secret is wrong")
     return proof
 
@@ -59,6 +60,11 @@ def read_proof(request: Request, form: Form) -> Proof | None:
 async def prove(proof: Proof | None, clients: ServiceTokens, caller: Caller) -> Client | None:
     """Return the client that is proved, None for the first party; raise ClientRefusedError, RateLimitError."""
     return await clients.authenticate(proof.client_id, proof.secret, caller) if proof is not None else None
+
+
+def _may_be_client(client_id: str) -> bool:
+    rules = _CLIENT_ID
+    return rules.min_len <= len(client_id) <= rules.max_len and re.fullmatch(rules.pattern, client_id) is not None
 
 
 def _basic(header: str) -> Proof:

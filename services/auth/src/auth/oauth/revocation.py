@@ -10,10 +10,11 @@ from auth.oauth.error import NOT_STORED
 from auth.oauth.form import read_form
 from auth.oauth.origin import Origin
 from auth.oauth.pace import Pace
+from auth.oauth.rules import longest
 from auth.service_tokens import ServiceTokens
 from auth.sessions import FIRST_PARTY
 
-LONGEST_TOKEN: Final = 8 * 1024
+LONGEST_TOKEN: Final = longest("IntrospectRequest", "token")
 
 
 class RevocationEndpoint:

@@ -1,11 +1,15 @@
 """The parameter `scope` (RFC 6749 §3.3)."""
 
+from typing import Final
+
 from auth.oauth.error import OAuthError
 from auth.oauth.form import Form
+from auth.oauth.rules import field_rules
 from grpc_common.scope import is_scope
 
-MOST, LONGEST = 32, 64
-"""How many there may be, and the characters of each, as in the requests of AuthService."""
+_RULES: Final = field_rules("LoginRequest", "scopes").repeated
+MOST, LONGEST = _RULES.max_items, _RULES.items.string.max_len
+"""How many there may be, and the characters of each."""
 
 
 def read_scopes(form: Form) -> frozenset[str]:

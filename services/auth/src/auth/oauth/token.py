@@ -15,13 +15,14 @@ from auth.oauth.error import NOT_STORED, OAuthError, invalid_client
 from auth.oauth.form import Form, read_form
 from auth.oauth.origin import Origin
 from auth.oauth.pace import Pace
+from auth.oauth.rules import longest
 from auth.oauth.scope import read_scopes
 from auth.service_tokens import ServiceTokens
 from auth.sessions import FIRST_PARTY, Sessions
 
-LONGEST_NAME: Final = 64
-LONGEST_PASSWORD: Final = 256
-LONGEST_REFRESH_TOKEN: Final = 256
+LONGEST_NAME: Final = longest("LoginRequest", "username")
+LONGEST_PASSWORD: Final = longest("LoginRequest", "password")
+LONGEST_REFRESH_TOKEN: Final = longest("RefreshRequest", "refresh_token")
 
 
 class TokenEndpoint:
