@@ -69,14 +69,16 @@ class OpenBao(Lifetime):
         private_folder(self._data)
         if not self._seal_key.is_file():
             write_secret(self._seal_key, secrets.token_bytes(SEAL_KEY_BYTES))
-        listener = {"address": f"{ports.LOOPBACK}:{self._port}", "tls_disable": True}
+        cluster = f"{ports.LOOPBACK}:{self._cluster_port}"
+        # Unless told, it also listens on the port after its own, which is somebody else's.
+        listener = {"address": f"{ports.LOOPBACK}:{self._port}", "cluster_address": cluster, "tls_disable": True}
         config = {
             # one node need not wait for the votes of others
             "storage": {"raft": {"path": str(self._data), "node_id": "mesh", "performance_multiplier": 1}},
             "seal": {"static": {"current_key_id": "1", "current_key": f"file://{self._seal_key}"}},
             "listener": {"tcp": listener},
             "api_addr": self.address,
-            "cluster_addr": f"http://{ports.LOOPBACK}:{self._cluster_port}",
+            "cluster_addr": f"http://{cluster}",
             "log_level": "warn",
             "ui": False,
         }
