@@ -84,9 +84,9 @@ class LogSink:
                 self._drain()
 
     def _drain(self) -> None:
-        lines = []
-        while self._waiting:
-            lines.append(bytes(self._waiting.popleft()))
+        # Only what waits now: with writers that keep pace, taking until none waits would never come to the write, and
+        # what is in hand, unlike what waits, has no limit.
+        lines = [bytes(self._waiting.popleft()) for _ in range(len(self._waiting))]
         dropped, self._dropped = self._dropped, 0
         if dropped:
             lines.append(self._dropped_line(dropped))
