@@ -99,7 +99,7 @@ async def serving(
     ):
         ring = KeyRing(signer or file_signer, settings.key_schedule, clock=clock)
         verifier = TokenVerifier([settings.trusted(RingKeys(ring))])
-        stores = await Stores.sql(engine, nobody)
+        stores = await Stores.sql(engine, nobody, time.time)
         guard = MemoryGuard(settings.guard_limits)
         does = UseCases.of(settings, stores, ring, verifier, hasher, guard, [SecretBytes(bytes(32))])
         await _settle(stores, hasher)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from auth.file_signer import FileSigner
 from auth.key_ring import KeyRing
@@ -74,6 +75,22 @@ async def test_it_is_published_for_as_long_before_it_signs(ring: KeyRing, signer
         clock.advance(wait)
         assert await signing(ring) == kid
         assert await published(ring) == ["dev-v1", "dev-v2"]
+
+
+async def test_operators_are_told_of_a_new_key_and_not_of_those_there_at_the_start(
+    signer: Distant, clock: FixedClock
+) -> None:
+    await signer.versions()
+    clock.advance(5000)
+    with capture_logs() as lines:
+        ring = KeyRing(signer, SCHEDULE, refresh=10, clock=clock)
+        assert await published(ring) == ["dev-v1"]
+        assert "signing key published" not in [line["event"] for line in lines]
+        await signer.rotate()
+        clock.advance(25)
+        assert await published(ring) == ["dev-v1", "dev-v2"]
+    (told,) = [line for line in lines if line["event"] == "signing key published"]
+    assert (told["kid"], told["seconds_late"]) == ("dev-v2", 15)
 
 
 async def test_who_learns_of_it_too_late_signs_with_it_at_once(

@@ -1,6 +1,7 @@
 """What is taken away while somebody logs in, changes a password or administers stays taken away."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -98,7 +99,7 @@ async def auth(engine: AsyncEngine, tmp_path: Path) -> AsyncIterator[Auth]:
         signer = SlowSigner(file)
         ring = KeyRing(signer, settings.key_schedule)
         verifier = TokenVerifier([settings.trusted(RingKeys(ring))])
-        stores = await Stores.sql(engine, nobody)
+        stores = await Stores.sql(engine, nobody, time.time)
         guard = MemoryGuard(settings.guard_limits)
         does = UseCases.of(settings, stores, ring, verifier, hasher, guard, [SecretBytes(bytes(32))])
         for user in (an_admin(id="root"), a_user("alice", ["admin"], id="alice")):

@@ -168,7 +168,8 @@ class KeyRing:
         if version.version in self._late:
             return self._late[version.version]
         late = max(0, self._clock() - version.made_at - self._refresh)
-        self._log.info("signing key published", kid=self._kid(version.version), seconds_late=round(late, 3))
+        if self._versions:  # those that were there before this process did not come late
+            self._log.info("signing key published", kid=self._kid(version.version), seconds_late=round(late, 3))
         return late
 
 

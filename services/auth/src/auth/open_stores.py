@@ -14,6 +14,7 @@ from auth.stores import Stores
 from auth.table import OUTBOX
 from auth.upkeep import Upkeep
 from grpc_common.background import background
+from grpc_common.database.clock import open_clock
 from grpc_common.database.engine import answers, open_engine
 from grpc_common.health.check import DependencyCheck
 from grpc_common.outbox.telling import telling
@@ -42,11 +43,11 @@ async def open_stores(
         await MIGRATIONS.require_current(engine)
         relay = publisher if settings.relay else None
         relaying = telling(url, limits, OUTBOX, relay, settings.relay_limits, clock, application="auth")
-        async with relaying as (changed, outbox):
-            stores = await Stores.sql(engine, changed)
+        async with relaying as (changed, outbox), open_clock(engine) as shared_clock:
+            stores = await Stores.sql(engine, changed, shared_clock)
             for each in await stores.revocations.recent():
                 revocations.revoke(each.id, each.expires_at)
-            upkeep = Upkeep(stores.families, stores.revocations, settings.refresh_idle)
+            upkeep = Upkeep(stores.families, stores.revocations, settings.refresh_idle, shared_clock)
             async with background(upkeep.run(settings.upkeep_interval)):
                 yield stores, [DependencyCheck(name="database", probe=partial(answers, engine)), *outbox]
 

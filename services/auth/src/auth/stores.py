@@ -29,10 +29,12 @@ class Stores:
     audit: Audit
     revocations: SqlRevocations
     page_tokens: PageTokens
+    clock: Callable[[], float]
+    """Gives Unix seconds, the same ones to all replicas."""
 
     @classmethod
-    async def sql(cls, engine: AsyncEngine, changed: Callable[[], None]) -> Self:
-        """Return those in a database; `changed` is called when there is an event to tell."""
+    async def sql(cls, engine: AsyncEngine, changed: Callable[[], None], clock: Callable[[], float]) -> Self:
+        """Return those in a database, whose `clock` is; `changed` is called when there is an event to tell."""
         return cls(
             users=SqlUsers(engine, changed),
             clients=SqlClients(engine, changed),
@@ -40,4 +42,5 @@ class Stores:
             audit=SqlAudit(engine, changed),
             revocations=SqlRevocations(engine),
             page_tokens=await load_page_tokens(engine, TOKEN_SECRETS),
+            clock=clock,
         )

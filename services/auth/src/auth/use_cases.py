@@ -58,7 +58,7 @@ class UseCases:
         access = AccessTokens(
             ring, issuer=settings.auth.issuer, audience=settings.auth.audience, lifetime=settings.token_lifetime
         )
-        refresh = RefreshTokens(stores.families, server_secrets, settings.lifetimes)
+        refresh = RefreshTokens(stores.families, server_secrets, settings.lifetimes, clock=stores.clock)
         turns = Turns(at_once=2 * settings.password_at_once, waiting=settings.password_waiting)
         credentials = Credentials(stores.users, hasher, turns, guard, recorder)
         return cls(
