@@ -45,6 +45,27 @@ def test_a_token_taken_back_is_refused_by_every_service(two_replicas):
         assert {_code(*each, other.access_token) for each in asked} == {grpc.StatusCode.NOT_FOUND}
 
 
+def test_a_client_that_is_deleted_is_refused_by_every_service(two_replicas):
+    admin = (("authorization", f"Bearer {two_replicas.token(['admin'])}"),)
+    with (
+        two_replicas.auth() as auth,
+        grpc.insecure_channel(f"unix:{two_replicas.socket('items')}") as first,
+        grpc.insecure_channel(f"unix:{two_replicas.socket('items-2')}") as second,
+    ):
+        client = auth_pb.CreateClientRequest(client_id="importer", roles=["editor"])
+        secret = auth.CreateClient(client, timeout=10, metadata=admin).client_secret
+        proof = auth_pb.IssueServiceTokenRequest(client_id="importer", client_secret=secret)
+        token = auth.IssueServiceToken(proof, timeout=10).access_token
+        nobody = pb.GetItemRequest(id="nobody")
+        asked = [ItemServiceStub(channel).GetItem for channel in (first, second)]
+        assert {_code(call, nobody, token) for call in asked} == {grpc.StatusCode.NOT_FOUND}
+        auth.DeleteClient(auth_pb.DeleteClientRequest(client_id="importer"), timeout=10, metadata=admin)
+        began = time.monotonic()
+        while {_code(call, nobody, token) for call in asked} != {grpc.StatusCode.UNAUTHENTICATED}:
+            assert time.monotonic() - began < REFUSED_WITHIN
+            time.sleep(0.02)
+
+
 def test_a_stream_ends_when_its_token_is_taken_back(two_replicas):
     pair = two_replicas.log_in()
     credentials = grpc.ssl_channel_credentials(two_replicas.root_certificate())

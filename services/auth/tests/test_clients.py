@@ -19,6 +19,8 @@ from grpc_common.errors import ConflictError, DatabaseError, ExternalServiceErro
 
 CREATED = happened(Kind.CLIENT_CREATED, "billing")
 DELETED = happened(Kind.CLIENT_DELETED, "billing")
+ENDED = replace(DELETED, session_id=a_client().session_id)
+"""As it is told: with what its tokens are taken back by."""
 
 
 @pytest.fixture
@@ -58,6 +60,14 @@ async def test_its_secret_proves_it(clients: Clients) -> None:
     assert not kept.is_proved_by(new_secret())
 
 
+def test_who_gets_the_id_of_another_one_has_a_session_of_its_own() -> None:
+    first, second = [a_client(secret_hash=hash_of(new_secret())) for _ in range(2)]
+
+    assert first.session_id != second.session_id
+    assert first.session_id == replace(first, roles=frozenset()).session_id
+    assert first.session_id not in first.secret_hash.hex()
+
+
 @pytest.mark.parametrize("nobody", ["", "Billing", "billing ", "bill\0ing", "\udfff", "x" * 10_000, "%"])
 async def test_what_was_not_is_neither_found_nor_deleted(clients: Clients, engine: AsyncEngine, nobody: str) -> None:
     await clients.add(a_client(), CREATED)
@@ -88,7 +98,7 @@ async def test_a_deleted_client_is_gone_and_its_id_is_free(clients: Clients, eng
 
     assert await clients.get("billing") is None
     await clients.add(a_client(), CREATED)
-    assert await told(engine) == [CREATED, DELETED, CREATED]
+    assert await told(engine) == [CREATED, ENDED, CREATED]
 
 
 async def test_of_many_who_delete_at_once_one_succeeds(clients: Clients, engine: AsyncEngine) -> None:
@@ -99,7 +109,7 @@ async def test_of_many_who_delete_at_once_one_succeeds(clients: Clients, engine:
 
     assert sum(outcome is None for outcome in outcomes) == 1
     assert sum(isinstance(outcome, NotFoundError) for outcome in outcomes) == 19
-    assert await told(engine) == [CREATED, CREATED, DELETED]
+    assert await told(engine) == [CREATED, CREATED, ENDED]
     assert await clients.get("other") == a_client("other")
 
 

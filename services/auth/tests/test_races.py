@@ -168,7 +168,7 @@ async def test_an_access_token_is_taken_back_once(auth: Auth, engine: AsyncEngin
 
 async def test_who_is_no_administrator_any_more_administers_nothing(auth: Auth) -> None:
     administrators = Administrators(auth.stores.users, auth.stores.clients)
-    alice = Principal("alice", "auth", 2e9, frozenset({"admin"}), session_id="s-1")
+    alice = Principal("alice", "auth", 2e9, frozenset({"admin"}), client_id="meshwork", session_id="s-1")
     assert await administrators.require(alice) == "alice"
 
     for taking in ("a role less", "no right to log in"):
@@ -179,7 +179,7 @@ async def test_who_is_no_administrator_any_more_administers_nothing(auth: Auth) 
 
 async def test_nor_does_a_client_that_was_deleted(auth: Auth) -> None:
     administrators = Administrators(auth.stores.users, auth.stores.clients)
-    robot = Principal("robot", "auth", 2e9, frozenset({"admin"}))
+    robot = Principal("robot", "auth", 2e9, frozenset({"admin"}), client_id="robot")
     await auth.stores.clients.add(a_client("robot", roles=frozenset({"admin"})), happened(Kind.CLIENT_CREATED))
     assert await administrators.require(robot) == "robot"
 
@@ -195,6 +195,18 @@ async def test_the_sessions_that_a_client_began_end_with_it(auth: Auth) -> None:
 
     with pytest.raises(RefreshRefusedError):
         await auth.does.sessions.refresh(session.refresh.token, client_id="phone")
+
+
+async def test_the_tokens_of_a_client_end_with_it_and_not_those_of_who_gets_its_id(auth: Auth) -> None:
+    tokens = []
+    for _ in range(2):
+        secret = await auth.does.clients.create("robot", ["admin"], [], actor="root")
+        for each in tokens:
+            assert await auth.does.tokens.introspect(each) is None
+        tokens.append((await auth.does.service_tokens.issue("robot", secret, (), HERE)).access.token)
+        assert await auth.does.tokens.introspect(tokens[-1])
+        await auth.does.clients.delete("robot", actor="root")
+        assert await auth.does.tokens.introspect(tokens[-1]) is None
 
 
 async def test_giving_up_in_the_queue_counts_as_nothing(auth: Auth, tmp_path: Path) -> None:

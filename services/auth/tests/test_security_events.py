@@ -220,9 +220,10 @@ class TestPublishing:
 
         until = NOW.timestamp() + 900 + 120
         expected = {Kind.SESSION_REVOKED: [("s-1", until)], Kind.TOKEN_REVOKED: [("t-1", until)]}
+        expected[Kind.CLIENT_DELETED] = expected[Kind.SESSION_REVOKED]
         assert stream.revoked == expected.get(kind, [])
 
-    @pytest.mark.parametrize("kind", [Kind.SESSION_REVOKED, Kind.TOKEN_REVOKED])
+    @pytest.mark.parametrize("kind", [Kind.SESSION_REVOKED, Kind.TOKEN_REVOKED, Kind.CLIENT_DELETED])
     async def test_nothing_is_taken_back_without_a_name(self, kind: Kind) -> None:
         stream = Stream()
 

@@ -315,7 +315,6 @@ class TestClients:
 
         assert (said["sub"], said["client_id"], said["roles"]) == ("importer", "importer", ["editor"])
         assert said["scope"] == "items:write"
-        assert "sid" not in said
 
         await auth.DeleteClient(pb.DeleteClientRequest(client_id="importer"), metadata=of(admin))
         gone = pb.IssueServiceTokenRequest(client_id="importer", client_secret=made.client_secret)
@@ -323,6 +322,20 @@ class TestClients:
         assert await refusal(auth.IssueServiceToken(gone)) == await refusal(auth.IssueServiceToken(never))
         again = auth.DeleteClient(pb.DeleteClientRequest(client_id="importer"), metadata=of(admin))
         assert (await refusal(again))[0] is grpc.StatusCode.NOT_FOUND
+
+    async def test_its_tokens_end_with_it(self, auth: "Stub", admin: pb.TokenPair) -> None:
+        request = pb.CreateClientRequest(client_id="importer", roles=["admin"])
+        made = await auth.CreateClient(request, metadata=of(admin))
+        token = await auth.IssueServiceToken(
+            pb.IssueServiceTokenRequest(client_id="importer", client_secret=made.client_secret)
+        )
+        itself = pb.GetUserRequest(id="importer")
+        assert (await refusal(auth.GetUser(itself, metadata=of(token))))[0] is grpc.StatusCode.NOT_FOUND
+
+        await auth.DeleteClient(pb.DeleteClientRequest(client_id="importer"), metadata=of(admin))
+        async with asyncio.timeout(5):
+            while (await refusal(auth.GetUser(itself, metadata=of(token))))[0] is not grpc.StatusCode.UNAUTHENTICATED:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
     async def test_it_gets_no_scope_that_it_was_not_given(self, auth: "Stub", admin: pb.TokenPair) -> None:
         made = await auth.CreateClient(pb.CreateClientRequest(client_id="importer"), metadata=of(admin))

@@ -21,7 +21,7 @@ class Principal:
     token_id: str = ""
     """The `jti` of a token, by which it is revoked."""
     session_id: str = ""
-    """The `sid` of a token: the login it comes from, by which it is revoked with all others of that login."""
+    """The `sid` of a token: the login or the client it comes from, by which it is revoked with all others of it."""
     issued_at: float | None = None
     """Unix seconds."""
     kind: Literal["token", "mtls"] = "token"

@@ -25,7 +25,7 @@ class Grant:
     roles: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     session: str = ""
-    """The session it belongs to and ends with; none for a client."""
+    """The session that it belongs to and ends with."""
 
     def __post_init__(self) -> None:
         if not all((self.subject, self.client_id, *self.roles)):

@@ -17,7 +17,7 @@ class Administrators:
 
     async def require(self, principal: Principal) -> str:
         """Return the id of the administrator who calls; raise ForbiddenError when it is none, or none any more."""
-        if principal.session_id:
+        if principal.subject != principal.client_id:  # a client's id is never a user's
             user = await self._users.get(principal.subject)
             may = user is not None and not user.disabled and ADMIN in user.roles
         else:

@@ -21,6 +21,11 @@ class Client:
     """Those that its tokens may have."""
     created_at: datetime
 
+    @property
+    def session_id(self) -> str:
+        """The `sid` of its tokens, by which they end when it is deleted; who gets its id later has another one."""
+        return hashlib.sha256(b"the session of a client" + self.secret_hash).hexdigest()[:32]
+
     def is_proved_by(self, secret: SecretStr) -> bool:
         """Say whether that is the secret, in a time that tells nothing of it."""
         return hmac.compare_digest(hash_of(secret), self.secret_hash)

@@ -84,5 +84,8 @@ class Clients(Protocol):
         ...
 
     async def delete(self, client_id: str, event: SecurityEvent) -> None:
-        """Forget the client and end the families begun with it; raise NotFoundError when there is none."""
+        """Forget the client, end its tokens and the families begun with it; raise NotFoundError when there is none.
+
+        `event` is told with the session that its tokens are of.
+        """
         ...

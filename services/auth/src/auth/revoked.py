@@ -14,7 +14,7 @@ def taken_back(event: SecurityEvent) -> tuple[str, float] | None:
     seconds; None when it takes back nothing.
     """
     match event.kind:
-        case Kind.SESSION_REVOKED:
+        case Kind.SESSION_REVOKED | Kind.CLIENT_DELETED:
             identifier = event.session_id
         case Kind.TOKEN_REVOKED:
             identifier = event.token_id

@@ -45,7 +45,7 @@ class ServiceTokens:
         """
         client = await self.authenticate(client_id, secret, caller)
         chosen = granted(scopes, client.scopes)
-        access = await self._access.issue(Grant(client.id, client.id, client.roles, chosen))
+        access = await self._access.issue(Grant(client.id, client.id, client.roles, chosen, client.session_id))
         await self._recorder.record(
             Kind.SERVICE_TOKEN_ISSUED,
             subject=client.id,

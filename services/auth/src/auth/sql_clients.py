@@ -1,6 +1,7 @@
 """Keeps clients in PostgreSQL or SQLite."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import bindparam, delete, insert, select
@@ -41,12 +42,13 @@ class SqlClients:
         return client_of(rows[0]) if rows else None
 
     async def delete(self, client_id: str, event: SecurityEvent) -> None:
-        """Delete one row by its key, and end the sessions that were begun with it."""
+        """Delete one row by its key; end its own tokens, and the sessions that were begun with it."""
         async with transaction(self._engine, self._changed) as connection:
-            deleting = delete(CLIENTS).where(CLIENTS.c.client_id == client_id)
-            if not can_hold(client_id) or not (await connection.execute(deleting)).rowcount:
+            deleting = delete(CLIENTS).where(CLIENTS.c.client_id == client_id).returning(*CLIENTS.c)
+            row = (await connection.execute(deleting)).one_or_none() if can_hold(client_id) else None
+            if row is None:
                 raise NotFoundError(f"there is no client {client_id}", field="client_id")
-            await tell(connection, [event])
+            await tell(connection, [replace(event, session_id=client_of(row).session_id)])
             theirs = FAMILIES.c.client_id == client_id
             await end_families(connection, theirs, "client_deleted", event.at.timestamp())
 

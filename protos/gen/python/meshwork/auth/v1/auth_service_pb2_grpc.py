@@ -286,7 +286,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteClient(self, request, context):
-        """Deletes a client. The token it has goes on until it expires.
+        """Deletes a client. Its tokens, and the sessions that were begun with it, end within seconds.
 
         Errors: NOT_FOUND when there is no such client.
         """

@@ -131,7 +131,7 @@ class AuthServiceStub:
     Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id.
     """
     DeleteClient: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.DeleteClientRequest, _empty_pb2.Empty]
-    """Deletes a client. The token it has goes on until it expires.
+    """Deletes a client. Its tokens, and the sessions that were begun with it, end within seconds.
 
     Errors: NOT_FOUND when there is no such client.
     """
@@ -244,7 +244,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id.
     """
     DeleteClient: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.DeleteClientRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a client. The token it has goes on until it expires.
+    """Deletes a client. Its tokens, and the sessions that were begun with it, end within seconds.
 
     Errors: NOT_FOUND when there is no such client.
     """
@@ -450,7 +450,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.DeleteClientRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a client. The token it has goes on until it expires.
+        """Deletes a client. Its tokens, and the sessions that were begun with it, end within seconds.
 
         Errors: NOT_FOUND when there is no such client.
         """

@@ -51,7 +51,7 @@ class _SecurityEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sec
     SECURITY_EVENT_KIND_CLIENT_CREATED: _SecurityEventKind.ValueType  # 11
     """A client was created."""
     SECURITY_EVENT_KIND_CLIENT_DELETED: _SecurityEventKind.ValueType  # 12
-    """A client was deleted."""
+    """A client was deleted, and its tokens taken back."""
     SECURITY_EVENT_KIND_SERVICE_TOKEN_ISSUED: _SecurityEventKind.ValueType  # 13
     """A client proved itself and got a token."""
     SECURITY_EVENT_KIND_CLIENT_REFUSED: _SecurityEventKind.ValueType  # 14
@@ -89,7 +89,7 @@ SECURITY_EVENT_KIND_USER_ENABLED: SecurityEventKind.ValueType  # 10
 SECURITY_EVENT_KIND_CLIENT_CREATED: SecurityEventKind.ValueType  # 11
 """A client was created."""
 SECURITY_EVENT_KIND_CLIENT_DELETED: SecurityEventKind.ValueType  # 12
-"""A client was deleted."""
+"""A client was deleted, and its tokens taken back."""
 SECURITY_EVENT_KIND_SERVICE_TOKEN_ISSUED: SecurityEventKind.ValueType  # 13
 """A client proved itself and got a token."""
 SECURITY_EVENT_KIND_CLIENT_REFUSED: SecurityEventKind.ValueType  # 14
@@ -128,7 +128,7 @@ class SecurityEvent(_message.Message):
     client_id: _builtins.str
     """The program that it was done with."""
     session_id: _builtins.str
-    """The session (family of refresh tokens), when it is about one."""
+    """The session, when it is about one: of a user, a family of refresh tokens; of a client, all its tokens."""
     token_id: _builtins.str
     """The access token (`jti`), when it is about one."""
     reason: _builtins.str
