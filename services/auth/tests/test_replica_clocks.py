@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import wrong_clock
 from served import BOOTSTRAP
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -47,7 +48,7 @@ async def test_a_repeat_at_another_replica_has_the_same_successor_and_a_late_one
 def replica(off: float, url: str, folder: Path) -> AbstractAsyncContextManager[grpc.aio.Channel]:
     port = child.free_port()
     return child.serving(
-        "wrong_clock",
+        wrong_clock.__name__,
         f"127.0.0.1:{port}",
         folder,
         CLOCK_OFF=str(off),

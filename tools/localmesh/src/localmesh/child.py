@@ -65,7 +65,7 @@ async def serving(module: str, target: str, folder: Path, **settings: str) -> As
     process = await start(module, folder, **settings)
     try:
         async with grpc.aio.insecure_channel(target) as channel:
-            await health_is(SERVING, channel)
+            await _until_it_serves(process, channel, module)
             yield channel
         process.send_signal(signal.SIGTERM)
         status, lines = await end_of(process)
@@ -75,6 +75,19 @@ async def serving(module: str, target: str, folder: Path, **settings: str) -> As
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def _until_it_serves(process: asyncio.subprocess.Process, channel: grpc.aio.Channel, module: str) -> None:
+    ended, serves = asyncio.create_task(process.wait()), asyncio.create_task(health_is(SERVING, channel))
+    try:
+        await asyncio.wait([ended, serves], return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            status, lines = await end_of(process)
+            raise AssertionError(f"{module} exited with {status} before it was SERVING:\n" + "\n".join(lines))
+        await serves
+    finally:
+        for task in (ended, serves):
+            task.cancel()
 
 
 def free_port() -> int:
