@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from served import settings_in
 from sqlalchemy.ext.asyncio import AsyncEngine
 from told import told
 
-from auth.administrators import Administrators
 from auth.audit import Kind
 from auth.caller import Caller
+from auth.client import Client
 from auth.credentials import Credentials
 from auth.file_signer import FileSigner
 from auth.key_ring import KeyRing
 from auth.memory_guard import MemoryGuard
-from auth.password import PasswordHasher
+from auth.password import Cost, PasswordHasher
 from auth.recorder import Recorder
 from auth.refresh import RefreshRefusedError
 from auth.ring_keys import RingKeys
@@ -31,7 +31,7 @@ from auth.stores import Stores
 from auth.transaction import nobody
 from auth.turns import Turns
 from auth.use_cases import UseCases
-from grpc_common.errors import AbortedError, ForbiddenError
+from grpc_common.errors import AbortedError, ForbiddenError, UnauthorizedError
 from grpc_common.principal import Principal
 from grpc_common.token_verifier import TokenVerifier
 
@@ -74,20 +74,31 @@ class SlowSigner:
 class Auth:
     """What the service does, on a database, with a signer that can be held up."""
 
-    def __init__(self, does: UseCases, stores: Stores, signer: SlowSigner) -> None:
-        self.does = does
-        self.stores = stores
+    def __init__(self, signer: SlowSigner) -> None:
+        self.does: UseCases
+        self.stores: Stores
         self.signer = signer
+        self.ahead = 0.0
+        """Seconds by which the database's clock is ahead of the machine's."""
+
+    def clock(self) -> float:
+        return time.time() + self.ahead
 
     @asynccontextmanager
-    async def login_under_way(self, password: SecretStr = PASSWORD) -> AsyncIterator["asyncio.Task[Any]"]:
+    async def login_under_way(self, client: Client | None = None) -> AsyncIterator["asyncio.Task[Any]"]:
         """A login that has proved itself and waits for its token until the block ends."""
+        async with self.under_way(self.does.sessions.log_in("alice", PASSWORD, (), HERE, client)) as login:
+            yield login
+
+    @asynccontextmanager
+    async def under_way(self, call: Coroutine[Any, Any, Any]) -> AsyncIterator["asyncio.Task[Any]"]:
+        """A call that waits for its token until the block ends."""
         self.signer.asked.clear()
         self.signer.let.clear()
-        login = asyncio.create_task(self.does.sessions.log_in("alice", password, (), HERE))
+        task = asyncio.create_task(call)
         await self.signer.asked.wait()
         try:
-            yield login
+            yield task
         finally:
             self.signer.let.set()
 
@@ -99,15 +110,16 @@ async def auth(engine: AsyncEngine, tmp_path: Path) -> AsyncIterator[Auth]:
         signer = SlowSigner(file)
         ring = KeyRing(signer, settings.key_schedule)
         verifier = TokenVerifier([settings.trusted(RingKeys(ring))])
-        stores = await Stores.sql(engine, nobody, time.time)
+        auth = Auth(signer)
+        auth.stores = stores = await Stores.sql(engine, nobody, auth.clock)
         guard = MemoryGuard(settings.guard_limits)
-        does = UseCases.of(settings, stores, ring, verifier, hasher, guard, [SecretBytes(bytes(32))])
+        auth.does = UseCases.of(settings, stores, ring, verifier, hasher, guard, [SecretBytes(bytes(32))])
         for user in (an_admin(id="root"), a_user("alice", ["admin"], id="alice")):
             await stores.users.add(
                 type(user)(**{**_fields(user), "password_hash": await hasher.hash(PASSWORD)}),
                 happened(Kind.USER_CREATED),
             )
-        yield Auth(does, stores, signer)
+        yield auth
 
 
 def _fields(user: Any) -> dict[str, Any]:
@@ -167,7 +179,7 @@ async def test_an_access_token_is_taken_back_once(auth: Auth, engine: AsyncEngin
 
 
 async def test_who_is_no_administrator_any_more_administers_nothing(auth: Auth) -> None:
-    administrators = Administrators(auth.stores.users, auth.stores.clients)
+    administrators = auth.does.administrators
     alice = Principal("alice", "auth", 2e9, frozenset({"admin"}), client_id="meshwork", session_id="s-1")
     assert await administrators.require(alice) == "alice"
 
@@ -178,7 +190,7 @@ async def test_who_is_no_administrator_any_more_administers_nothing(auth: Auth) 
 
 
 async def test_nor_does_a_client_that_was_deleted(auth: Auth) -> None:
-    administrators = Administrators(auth.stores.users, auth.stores.clients)
+    administrators = auth.does.administrators
     robot = Principal("robot", "auth", 2e9, frozenset({"admin"}), client_id="robot")
     await auth.stores.clients.add(a_client("robot", roles=frozenset({"admin"})), happened(Kind.CLIENT_CREATED))
     assert await administrators.require(robot) == "robot"
@@ -190,11 +202,69 @@ async def test_nor_does_a_client_that_was_deleted(auth: Auth) -> None:
 
 async def test_the_sessions_that_a_client_began_end_with_it(auth: Auth) -> None:
     await auth.stores.clients.add(a_client("phone"), happened(Kind.CLIENT_CREATED))
-    session = await auth.does.sessions.log_in("alice", PASSWORD, (), HERE, client_id="phone")
+    session = await auth.does.sessions.log_in("alice", PASSWORD, (), HERE, a_client("phone"))
     await auth.does.clients.delete("phone", actor="root")
 
     with pytest.raises(RefreshRefusedError):
         await auth.does.sessions.refresh(session.refresh.token, client_id="phone")
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_login_under_way_does_not_outlive_its_client(auth: Auth, again: bool) -> None:
+    secret = await auth.does.clients.create("phone", [], [], actor="root")
+    phone = await auth.does.service_tokens.authenticate("phone", secret, HERE)
+    async with auth.login_under_way(phone) as login:
+        await auth.does.clients.delete("phone", actor="root")
+        if again:
+            await auth.does.clients.create("phone", [], [], actor="root")
+
+    with pytest.raises(AbortedError):
+        await login
+
+
+async def test_nobody_administers_with_a_token_that_was_taken_back(auth: Auth) -> None:
+    """Also where this process has not heard of it, and the subject is an administrator still, or again."""
+    await auth.does.clients.create("robot", ["admin"], [], actor="root")
+    robot = await auth.stores.clients.get("robot")
+    assert robot is not None
+    session = await auth.does.sessions.log_in("alice", PASSWORD, (), HERE)
+    family = session.refresh.family.id
+    stolen = [
+        Principal("robot", "auth", 2e9, client_id="robot", session_id=robot.session_id),
+        Principal("alice", "auth", 2e9, client_id="meshwork", session_id=family),
+    ]
+    for each in stolen:
+        assert await auth.does.administrators.require(each) == each.subject
+    await auth.does.clients.delete("robot", actor="root")
+    await auth.does.clients.create("robot", ["admin"], [], actor="root")
+    await auth.does.accounts.change_password("alice", PASSWORD, OTHER, HERE)
+    for each in stolen:
+        with pytest.raises(UnauthorizedError):
+            await auth.does.administrators.require(each)
+
+
+async def test_a_repeat_that_came_in_time_is_answered_however_slow_the_signer_is(auth: Auth) -> None:
+    session = await auth.does.sessions.log_in("alice", PASSWORD, (), HERE)
+    first = await auth.does.sessions.refresh(session.refresh.token)
+    async with auth.under_way(auth.does.sessions.refresh(session.refresh.token)) as repeat:
+        auth.ahead = 11
+
+    assert (await repeat).refresh.token == first.refresh.token
+    with pytest.raises(RefreshRefusedError):
+        await auth.does.sessions.refresh(session.refresh.token)
+
+
+@pytest.mark.parametrize("ahead", [-1100, 60])
+async def test_what_takes_a_session_back_is_stamped_as_its_tokens_are(
+    auth: Auth, engine: AsyncEngine, ahead: float
+) -> None:
+    """By this machine's clock: or else it would be told too late, or be over before they are."""
+    auth.ahead = ahead
+    session = await auth.does.sessions.log_in("alice", PASSWORD, (), HERE)
+    await auth.does.sessions.log_out(session.refresh.token)
+
+    assert await auth.stores.revocations.holds(session.refresh.family.id)
+    assert (await told(engine))[-1].at.timestamp() <= time.time()
 
 
 async def test_the_tokens_of_a_client_end_with_it_and_not_those_of_who_gets_its_id(auth: Auth) -> None:
@@ -223,3 +293,17 @@ async def test_giving_up_in_the_queue_counts_as_nothing(auth: Auth, tmp_path: Pa
                 await asyncio.gather(waiting, return_exceptions=True)
 
         assert (await credentials.prove("alice", PASSWORD, HERE)).id == "alice"
+
+
+async def test_logins_at_once_whose_hash_is_outdated_all_succeed(auth: Auth) -> None:
+    async with PasswordHasher(Cost(passes=2, memory=2048)) as before:
+        outdated = await before.hash(PASSWORD)
+    alice = await auth.stores.users.get("alice")
+    assert alice is not None
+    assert await auth.stores.users.rehash("alice", alice.password_hash, outdated)
+
+    logins = [auth.does.sessions.log_in("alice", PASSWORD, (), HERE) for _ in range(4)]
+    assert all(await asyncio.gather(*logins))
+    kept = await auth.stores.users.get("alice")
+    assert kept is not None
+    assert kept.password_hash != outdated

@@ -337,6 +337,27 @@ class TestClients:
             while (await refusal(auth.GetUser(itself, metadata=of(token))))[0] is not grpc.StatusCode.UNAUTHENTICATED:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
+    async def test_a_token_taken_back_reads_and_ends_nothing_where_nobody_has_heard_of_it(self, tmp_path: Path) -> None:
+        async with serving(tmp_path, relay=False) as auth:
+            await auth.BootstrapAdmin(pb.BootstrapAdminRequest(secret=BOOTSTRAP, username="root", password=PASSWORD))
+            admin = await log_in(auth, "root")
+            request = pb.CreateClientRequest(client_id="importer", roles=["admin"])
+            made = await auth.CreateClient(request, metadata=of(admin))
+            proof = pb.IssueServiceTokenRequest(client_id="importer", client_secret=made.client_secret)
+            token = await auth.IssueServiceToken(proof)
+            me = await auth.GetUser(pb.GetUserRequest(id="me"), metadata=of(admin))
+            anybody, anything = pb.GetUserRequest(id=me.id), pb.ListUsersRequest()
+            assert await auth.GetUser(anybody, metadata=of(token))
+            assert await auth.ListUsers(anything, metadata=of(token))
+
+            await auth.DeleteClient(pb.DeleteClientRequest(client_id="importer"), metadata=of(admin))
+            for call in (
+                auth.GetUser(anybody, metadata=of(token)),
+                auth.ListUsers(anything, metadata=of(token)),
+                auth.RevokeFamily(pb.RevokeFamilyRequest(family_id="0" * 32), metadata=of(token)),
+            ):
+                assert (await refusal(call))[0] is grpc.StatusCode.UNAUTHENTICATED
+
     async def test_it_gets_no_scope_that_it_was_not_given(self, auth: "Stub", admin: pb.TokenPair) -> None:
         made = await auth.CreateClient(pb.CreateClientRequest(client_id="importer"), metadata=of(admin))
         wanting = pb.IssueServiceTokenRequest(

@@ -1,6 +1,7 @@
 """The clock of the database: the same for everybody, whatever the machine's says."""
 
 import asyncio
+import itertools
 import time
 from dataclasses import replace
 
@@ -76,3 +77,14 @@ async def test_it_goes_on_while_the_database_does_not_answer(url: str, limits: L
         assert {line["event"] for line in lines} == {"the database's clock was not read"}
         assert clock() - time.time() == pytest.approx(off, abs=0.5)
         await clock.read()
+
+
+async def test_a_reading_that_took_long_does_not_replace_a_good_one(engine: AsyncEngine) -> None:
+    monotonic, seconds = FixedClock(0), itertools.repeat(0.0)
+    clock = DatabaseClock(engine, monotonic=lambda: monotonic() + next(seconds))
+    await clock.read()
+    good = clock()
+    seconds = itertools.count(0.0, 4.0)  # each look at the clock four seconds later than the one before
+    await clock.read()
+    seconds = itertools.repeat(0.0)
+    assert clock() == good

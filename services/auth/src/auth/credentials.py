@@ -81,10 +81,14 @@ class Credentials:
         """Keep a hash at today's cost, if there is time for it now, and return the user with it."""
         try:
             password_hash = await self._hasher.hash(password)
+            if await self._users.rehash(user.id, user.password_hash, password_hash):
+                return replace(user, password_hash=password_hash)
+            # Another login was faster, or somebody took the password away: the session will not begin then.
+            now = await self._users.get(user.id)
+            same = now is not None and (await self._hasher.verify(password, now.password_hash)).right
         except RateLimitError:
             return user
-        await self._users.rehash(user.id, user.password_hash, password_hash)
-        return replace(user, password_hash=password_hash)
+        return now if now is not None and same else user
 
 
 def _reason(user: User | None) -> str:

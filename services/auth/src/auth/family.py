@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol, Self
 
 from auth.audit import SecurityEvent
+from auth.client import Client
 from auth.user import User
 
 type Ending = Literal[
@@ -60,18 +61,21 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How a family began: the user as it was when it proved itself, and the event that tells of it."""
+    """How a family began: the user and the client as they were when they proved themselves, and the event that tells
+    of it. The first party has no client.
+    """
 
     user: User
     event: SecurityEvent
+    client: Client | None = None
 
 
 class Families(Protocol):
     """Where families are kept. Each method is one transaction."""
 
     async def add(self, family: Family, login: Login | None = None) -> bool:
-        """Keep a new family; there is none with its id. With `login`, only if its user is still as it was proved, and
-        with the event that tells of it; say whether that was so.
+        """Keep a new family; there is none with its id. With `login`, only if its user and its client are still as
+        they were proved, and with the event that tells of it; say whether that was so.
         """
         ...
 

@@ -1,13 +1,14 @@
 """What a token proves at this moment (RFC 7662), and its end before its time (RFC 7009)."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from pydantic import SecretStr
 
 from auth.audit import Kind
 from auth.recorder import Recorder
 from auth.refresh import RefreshTokens
+from auth.taken_back import TakenBack, is_taken_back
 from grpc_common.claims import LEEWAY
 from grpc_common.errors import UnauthorizedError
 from grpc_common.jwt_service import JWTService
@@ -27,14 +28,6 @@ class Introspection:
     """The `jti` of an access token, the family of a refresh token."""
     issued_at: float | None = None
     roles: frozenset[str] = frozenset()
-
-
-class TakenBack(Protocol):
-    """What is known of access tokens taken back."""
-
-    async def holds(self, identifier: str) -> bool:
-        """Say whether that session or token, by its `sid` or `jti`, was taken back."""
-        ...
 
 
 class Tokens:
@@ -72,7 +65,7 @@ class Tokens:
                 issued_at=family.rotated_at,
             )
         principal = await self._verified(token)
-        if principal is None or await self._is_over(principal):
+        if principal is None or await is_taken_back(principal, self._taken_back):
             return None
         return Introspection(
             kind="access",
@@ -107,8 +100,3 @@ class Tokens:
             return await self._verifier.verify(token.get_secret_value())
         except UnauthorizedError:
             return None
-
-    async def _is_over(self, principal: Principal) -> bool:
-        if principal.token_id and await self._taken_back.holds(principal.token_id):
-            return True
-        return bool(principal.session_id) and await self._taken_back.holds(principal.session_id)

@@ -64,7 +64,8 @@ class RefreshTokens:
     A token is derived by HMAC-SHA-256 from a secret of the server, the salt of its family and its number: so the same
     use has the same answer, wherever and however often it is asked, though nothing but hashes is kept. `server_secrets`
     are of 32 bytes or more: the first makes new tokens, the others are those it replaced, kept for as long as a family
-    lives. `clock` gives Unix seconds.
+    lives. `clock` gives the Unix seconds that ages are told by, one for all replicas; `wall` those of this machine, by
+    which it stamps access tokens, and so what takes them back.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class RefreshTokens:
         lifetimes: Lifetimes,
         *,
         clock: Callable[[], float] = time.time,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         if not server_secrets or any(len(secret) < LEAST_SECRET for secret in server_secrets):
             raise ValueError(f"refresh tokens need a secret of the server of at least {LEAST_SECRET} bytes")
@@ -81,6 +83,7 @@ class RefreshTokens:
         self._secrets = tuple(server_secrets)
         self._lifetimes = lifetimes
         self._clock = clock
+        self._wall = wall
         self._log = structlog.get_logger(component="refresh")
 
     def draft(self, subject: str, client_id: str, scopes: Iterable[str] = ()) -> RefreshToken:
@@ -109,34 +112,41 @@ class RefreshTokens:
         """Return the family with that id, living or not."""
         return await self._families.find(family_id)
 
-    async def refresh(self, token: SecretStr) -> RefreshToken:
+    def now(self) -> float:
+        """Return the time at which a token arrives."""
+        return self._clock()
+
+    async def refresh(self, token: SecretStr, arrived: float | None = None) -> RefreshToken:
         """Use `token` up and return its successor; within the grace of its first use, return the same one again.
+        `arrived`, as `now` gave it, decides whether it came in time, however long the answer takes; None is now.
 
         Raises:
             RefreshRefusedError: it is no token of a living family. A token used again after its grace ends its family.
             RateLimitError: the family has had too many tokens in one grace.
             AbortedError: other calls kept changing the family.
         """
+        arrived = self._clock() if arrived is None else arrived
         for _ in range(ATTEMPTS):
             family, generation = await self._prove(token)
-            now = self._clock()
-            if self._is_over(family, now):
+            if self._is_over(family, arrived):
                 raise self._refused("expired", family, generation)
             if generation < family.generation:
-                return await self._repeat(family, generation, now)
-            if (issued := await self._rotate(family, now)) is not None:
+                return await self._repeat(family, generation, arrived)
+            if (issued := await self._rotate(family)) is not None:
                 return issued
         raise AbortedError("the refresh token is in use too often: try again")
 
-    async def find(self, token: SecretStr) -> Family | None:
-        """Return the living family whose newest token this is, or one in its grace; None otherwise. Use up nothing."""
+    async def find(self, token: SecretStr, arrived: float | None = None) -> Family | None:
+        """Return the living family whose newest token this is, or one in its grace; None otherwise. Use up nothing;
+        `arrived` is as `refresh` has it.
+        """
         try:
             family, generation = await self._prove(token)
         except RefreshRefusedError:
             return None
-        now = self._clock()
-        counts = generation == family.generation or self._in_grace(family, generation, now)
-        return family if counts and not self._is_over(family, now) else None
+        arrived = self._clock() if arrived is None else arrived
+        counts = generation == family.generation or self._in_grace(family, generation, arrived)
+        return family if counts and not self._is_over(family, arrived) else None
 
     async def family_of(self, token: SecretStr) -> Family | None:
         """Return the family that has, or had, this token, if it has not been revoked."""
@@ -154,13 +164,13 @@ class RefreshTokens:
         if family is None:
             return
         if everywhere:
-            await self._families.revoke_all(family.subject, "logged_out", self._clock())
+            await self._families.revoke_all(family.subject, "logged_out", self._wall())
         else:
             await self.revoke(family.id, "logged_out")
 
     async def revoke(self, family_id: str, ending: Ending) -> bool:
         """Revoke a family, and say whether there was one to revoke."""
-        return await self._families.revoke(family_id, ending, self._clock())
+        return await self._families.revoke(family_id, ending, self._wall())
 
     def expires_at(self, family: Family) -> float:
         """Return when the newest token of the family expires if it is not used, in Unix seconds."""
@@ -189,8 +199,8 @@ class RefreshTokens:
         derived = (_derive(secret, family.id, family.salt, generation) for secret in self._secrets)
         return any(hmac.compare_digest(given, each.get_secret_value().encode()) for each in derived)
 
-    async def _repeat(self, family: Family, generation: int, now: float) -> RefreshToken:
-        if not self._in_grace(family, generation, now):
+    async def _repeat(self, family: Family, generation: int, arrived: float) -> RefreshToken:
+        if not self._in_grace(family, generation, arrived):
             await self.revoke(family.id, "reused")
             raise self._refused("reused", family, generation)
         if generation + 1 == family.generation:
@@ -198,8 +208,9 @@ class RefreshTokens:
         # Its successor has been used as well, and is in its grace like all that came after it.
         return self._issued(_derive(self._secrets[0], family.id, family.salt, generation + 1), family)
 
-    async def _rotate(self, family: Family, now: float) -> RefreshToken | None:
+    async def _rotate(self, family: Family) -> RefreshToken | None:
         """Return the next token; None when another call has changed the family meanwhile."""
+        now = self._clock()
         recent = [moment for moment in family.used_at if now - moment < self._lifetimes.grace]
         if len(recent) >= MOST_ROTATIONS:
             raise RateLimitError("too many refreshes", retry_after=self._lifetimes.grace)

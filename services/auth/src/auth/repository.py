@@ -50,8 +50,8 @@ class Users(Protocol):
         """
         ...
 
-    async def rehash(self, user_id: str, kept: SecretStr, password_hash: SecretStr) -> None:
-        """Keep a hash of the same password made at another cost, if `kept` is the present one."""
+    async def rehash(self, user_id: str, kept: SecretStr, password_hash: SecretStr) -> bool:
+        """Keep a hash of the same password made at another cost, if `kept` is the present one; say whether it was."""
         ...
 
     async def set_roles(self, user_id: str, roles: frozenset[str], etag: str, event: SecurityEvent) -> User:

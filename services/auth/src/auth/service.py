@@ -77,7 +77,7 @@ class AuthService(AuthServiceServicer):
     async def RevokeFamily(self, request: pb.RevokeFamilyRequest, context: Context) -> Empty:
         """Ends a session by its id."""
         principal = _principal()
-        owner = None if ADMIN in principal.roles else principal.subject
+        owner = None if ADMIN in principal.roles and await self._administrator() else principal.subject
         await self._sessions.revoke(request.family_id, owner=owner)
         return Empty()
 
@@ -106,13 +106,16 @@ class AuthService(AuthServiceServicer):
         """Returns the caller, or for an administrator anybody."""
         principal = _principal()
         wanted = principal.subject if request.id == ME else request.id
-        if wanted != principal.subject and ADMIN not in principal.roles:
-            raise NotFoundError("there is no such user, or none that you may see")
+        if wanted != principal.subject:
+            if ADMIN not in principal.roles:
+                raise NotFoundError("there is no such user, or none that you may see")
+            await self._administrator()
         return user_to_proto(await self._accounts.get(wanted))
 
     @override
     async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:
         """Returns a page."""
+        await self._administrator()
         users, token = await self._pages.page(request.page_token, request.page_size)
         return pb.ListUsersResponse(users=map(user_to_proto, users), next_page_token=token)
 

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from auth.access_token import AccessToken, AccessTokens, Grant
 from auth.audit import Kind
 from auth.caller import Caller
+from auth.client import Client
 from auth.credentials import Credentials
 from auth.family import Family, Login
 from auth.issued import Session
@@ -48,18 +49,19 @@ class Sessions:
         password: SecretStr,
         scopes: Collection[str],
         caller: Caller,
-        client_id: str = FIRST_PARTY,
+        client: Client | None = None,
     ) -> Session:
-        """Begin a session for the user with that password.
+        """Begin a session for the user with that password, with a client that has proved itself or the first party.
 
         Raises:
             LoginRefusedError: they are not those of a user who may log in now.
             ScopeRefusedError: a scope is asked for that no user may have.
             RateLimitError: too many tries, or too many at once.
-            AbortedError: the password, the roles or the right to log in changed meanwhile.
+            AbortedError: the password, the roles or the right to log in changed meanwhile, or the client was deleted.
             ExternalServiceError: the database cannot be reached, or tokens cannot be signed just now.
         """
         user = await self._credentials.prove(username, password, caller)
+        client_id = FIRST_PARTY if client is None else client.id
         draft = self._refresh.draft(user.id, client_id, granted(scopes, self._scopes))
         access = await self._sign(user, draft.family)  # first: no session is left of a login that has no token
         event = self._recorder.event(
@@ -69,8 +71,8 @@ class Sessions:
             session_id=draft.family.id,
             address=caller.address,
         )
-        if not await self._refresh.keep(draft, Login(user, event)):
-            raise AbortedError("the user changed at the same moment: try again")
+        if not await self._refresh.keep(draft, Login(user, event, client)):
+            raise AbortedError("the user or the client changed at the same moment: try again")
         return Session(access, frozenset(draft.family.scopes), draft)
 
     async def refresh(self, token: SecretStr, client_id: str = FIRST_PARTY) -> Session:
@@ -82,9 +84,10 @@ class Sessions:
             AbortedError: other calls kept changing the session.
             ExternalServiceError: as `log_in` does; the token is not used up then.
         """
-        family = await self._refresh.find(token)
+        arrived = self._refresh.now()
+        family = await self._refresh.find(token, arrived)
         if family is None:
-            await self._refresh.refresh(token)  # says why it is refused, and ends the family of a stolen one
+            await self._refresh.refresh(token, arrived)  # says why it is refused, and ends the family of a stolen one
             raise RefreshRefusedError
         if family.client_id != client_id:
             raise RefreshRefusedError
@@ -94,7 +97,7 @@ class Sessions:
             raise RefreshRefusedError
         # Signed before the token is used up: who could not be answered for longer than the grace keeps the session.
         access = await self._sign(user, family)
-        return Session(access, frozenset(family.scopes), await self._refresh.refresh(token))
+        return Session(access, frozenset(family.scopes), await self._refresh.refresh(token, arrived))
 
     async def log_out(self, token: SecretStr, *, everywhere: bool = False) -> None:
         """End the session of a refresh token, or all of its user, and their access tokens within seconds; what is no

@@ -9,9 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from auth.family import Ending, Family, Login
 from auth.family_endings import all_of, end_families
 from auth.security_events import tell
-from auth.table import FAMILIES, USERS, family_of, row_of_family
+from auth.table import CLIENTS, FAMILIES, USERS, family_of, row_of_family
 from auth.transaction import nobody, transaction
-from auth.user import User
 from grpc_common.database.column_types import can_hold
 from grpc_common.database.deletion import delete_some
 from grpc_common.database.driver_errors import translated_errors
@@ -27,10 +26,10 @@ class SqlFamilies:
         self._reader = Reader(engine)
 
     async def add(self, family: Family, login: Login | None = None) -> bool:
-        """Insert the family while the user's row is locked."""
+        """Insert the family while the rows of the user and the client are locked."""
         async with transaction(self._engine, nobody if login is None else self._changed) as connection:
             if login is not None:
-                if not await _still_holds(connection, login.user):
+                if not await _still_holds(connection, login):
                     return False
                 await tell(connection, [login.event])
             await connection.execute(insert(FAMILIES).values(row_of_family(family)))
@@ -74,7 +73,15 @@ class SqlFamilies:
 _FIND: Final = select(FAMILIES).where(FAMILIES.c.id == bindparam("family_id"))
 
 
-async def _still_holds(connection: AsyncConnection, user: User) -> bool:
+async def _still_holds(connection: AsyncConnection, login: Login) -> bool:
+    user, client = login.user, login.client
     proved = (USERS.c.id == user.id, USERS.c.version == user.version, USERS.c.password_hash == user.password_hash)
     present = select(USERS.c.id).where(*proved, USERS.c.disabled == false()).with_for_update(read=True)
+    if (await connection.execute(present)).one_or_none() is None:
+        return False
+    if client is None:
+        return True
+    # Who has its id by now, but not its secret, is another one.
+    kept = (CLIENTS.c.client_id == client.id, CLIENTS.c.secret_hash == client.secret_hash)
+    present = select(CLIENTS.c.client_id).where(*kept).with_for_update(read=True)
     return (await connection.execute(present)).one_or_none() is not None

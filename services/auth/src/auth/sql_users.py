@@ -73,10 +73,10 @@ class SqlUsers:
                 await end_families(connection, all_of(user_id, keep), "password_changed", event.at.timestamp())
             return exchanged
 
-    async def rehash(self, user_id: str, kept: SecretStr, password_hash: SecretStr) -> None:
+    async def rehash(self, user_id: str, kept: SecretStr, password_hash: SecretStr) -> bool:
         """Exchange the hash in one statement, and tell nobody."""
         async with transaction(self._engine) as connection:
-            await _exchange(connection, user_id, kept, password_hash)
+            return await _exchange(connection, user_id, kept, password_hash)
 
     async def set_roles(self, user_id: str, roles: frozenset[str], etag: str, event: SecurityEvent) -> User:
         """Lock the user and write what differs."""

@@ -80,5 +80,5 @@ class UseCases:
             service_tokens=ServiceTokens(stores.clients, access, guard, recorder),
             tokens=Tokens(verifier, stores.revocations, refresh, recorder),
             keys=Keys(ring, recorder),
-            administrators=Administrators(stores.users, stores.clients),
+            administrators=Administrators(stores.users, stores.clients, stores.revocations),
         )

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -20,6 +21,11 @@ READ_EVERY: Final = 60.0
 SAMPLES: Final = 3
 APART: Final = 5.0
 """Seconds that this machine's clock may be off before it is told."""
+UNSURE: Final = 0.1
+"""Seconds of round trip from which a reading says less than the one before it."""
+
+_STEADY: Final = partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+"""A clock that goes on while the machine sleeps, where there is one."""
 
 _NOW: Final = {
     "postgresql": select(cast(func.extract("epoch", func.clock_timestamp()), Float)),
@@ -32,7 +38,8 @@ class DatabaseClock:
 
     It is read now and then, and this process' monotonic clock goes on from there: what the machine's own clock says, or
     is set to meanwhile, does not matter. A reading is wrong by at most half of its round trip (Cristian, 1989); of
-    several, that of the shortest counts. `local` gives the machine's Unix seconds, `monotonic` seconds since whenever.
+    several, that of the shortest counts, and none that took long. `local` gives the machine's Unix seconds,
+    `monotonic` seconds since whenever.
     """
 
     def __init__(
@@ -40,13 +47,14 @@ class DatabaseClock:
         engine: AsyncEngine,
         *,
         local: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = _STEADY,
     ) -> None:
         self._reader = Reader(engine)
         self._now: Executable = _NOW[engine.dialect.name]
         self._local = local
         self._monotonic = monotonic
         self._ahead = local() - monotonic()
+        self._is_read = False
         self._apart = False
         self._log = structlog.get_logger(component="clock")
 
@@ -61,7 +69,9 @@ class DatabaseClock:
             DatabaseError: the database refuses.
             ExternalServiceError: it cannot be reached, or does not answer in time.
         """
-        self._ahead = min([await self._sample() for _ in range(SAMPLES)])[1]
+        took, ahead = min([await self._sample() for _ in range(SAMPLES)])
+        if took < UNSURE or not self._is_read:
+            self._ahead, self._is_read = ahead, True
         off = self._local() - self()
         if (apart := abs(off) > APART) != self._apart:
             self._apart = apart

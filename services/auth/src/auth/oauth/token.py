@@ -93,8 +93,7 @@ class TokenEndpoint:
         username, password = form.need("username", LONGEST_NAME), form.secret("password", LONGEST_PASSWORD)
         scopes = read_scopes(form)
         client = await prove(proof, self._clients, caller)
-        client_id = FIRST_PARTY if client is None else client.id
-        return await self._sessions.log_in(username, password, scopes, caller, client_id)
+        return await self._sessions.log_in(username, password, scopes, caller, client)
 
     def _told(self, issued: Issued) -> dict[str, Any]:
         told: dict[str, Any] = {

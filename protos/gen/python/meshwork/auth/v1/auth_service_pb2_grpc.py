@@ -159,7 +159,8 @@ class AuthServiceServicer:
 
         Errors: UNAUTHENTICATED when name and password are not those of a user who may log in, after the same time and in
         the same words whichever it is; RESOURCE_EXHAUSTED, saying when to come back, after too many attempts or when too
-        many log in at once; UNAVAILABLE when tokens cannot be signed just now.
+        many log in at once; PERMISSION_DENIED for a scope that no user may have; ABORTED when the user changed at the same
+        moment; UNAVAILABLE when tokens cannot be signed just now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,7 +171,8 @@ class AuthServiceServicer:
         seconds, by a retry or by another tab, it returns the same successor. Used again later than that, the token has been
         stolen: its whole family is revoked.
 
-        Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; UNAVAILABLE when tokens cannot
+        Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; RESOURCE_EXHAUSTED when the
+        family has had too many tokens within seconds; ABORTED when others kept using it up; UNAVAILABLE when tokens cannot
         be signed just now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -220,7 +222,8 @@ class AuthServiceServicer:
         """Gives the caller another password and revokes all families of the caller but the one named.
 
         Errors: UNAUTHENTICATED when the current password is not the caller's; INVALID_ARGUMENT when the new one is too weak;
-        RESOURCE_EXHAUSTED after too many attempts.
+        RESOURCE_EXHAUSTED after too many attempts; ABORTED when the password changed at the same moment; NOT_FOUND when the
+        caller is no user but a client.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,14 +56,16 @@ class AuthServiceStub:
 
     Errors: UNAUTHENTICATED when name and password are not those of a user who may log in, after the same time and in
     the same words whichever it is; RESOURCE_EXHAUSTED, saying when to come back, after too many attempts or when too
-    many log in at once; UNAVAILABLE when tokens cannot be signed just now.
+    many log in at once; PERMISSION_DENIED for a scope that no user may have; ABORTED when the user changed at the same
+    moment; UNAVAILABLE when tokens cannot be signed just now.
     """
     Refresh: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RefreshRequest, _auth_service_pb2.TokenPair]
     """Uses a refresh token up and returns its successor with a new access token. Repeated with the same token within
     seconds, by a retry or by another tab, it returns the same successor. Used again later than that, the token has been
     stolen: its whole family is revoked.
 
-    Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; UNAVAILABLE when tokens cannot
+    Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; RESOURCE_EXHAUSTED when the
+    family has had too many tokens within seconds; ABORTED when others kept using it up; UNAVAILABLE when tokens cannot
     be signed just now.
     """
     Logout: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.LogoutRequest, _empty_pb2.Empty]
@@ -93,7 +95,8 @@ class AuthServiceStub:
     """Gives the caller another password and revokes all families of the caller but the one named.
 
     Errors: UNAUTHENTICATED when the current password is not the caller's; INVALID_ARGUMENT when the new one is too weak;
-    RESOURCE_EXHAUSTED after too many attempts.
+    RESOURCE_EXHAUSTED after too many attempts; ABORTED when the password changed at the same moment; NOT_FOUND when the
+    caller is no user but a client.
     """
     GetUser: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.GetUserRequest, _auth_service_pb2.User]
     """Returns a user: the caller, or anybody for an administrator.
@@ -169,14 +172,16 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     Errors: UNAUTHENTICATED when name and password are not those of a user who may log in, after the same time and in
     the same words whichever it is; RESOURCE_EXHAUSTED, saying when to come back, after too many attempts or when too
-    many log in at once; UNAVAILABLE when tokens cannot be signed just now.
+    many log in at once; PERMISSION_DENIED for a scope that no user may have; ABORTED when the user changed at the same
+    moment; UNAVAILABLE when tokens cannot be signed just now.
     """
     Refresh: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RefreshRequest, _auth_service_pb2.TokenPair]  # type: ignore[assignment]
     """Uses a refresh token up and returns its successor with a new access token. Repeated with the same token within
     seconds, by a retry or by another tab, it returns the same successor. Used again later than that, the token has been
     stolen: its whole family is revoked.
 
-    Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; UNAVAILABLE when tokens cannot
+    Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; RESOURCE_EXHAUSTED when the
+    family has had too many tokens within seconds; ABORTED when others kept using it up; UNAVAILABLE when tokens cannot
     be signed just now.
     """
     Logout: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.LogoutRequest, _empty_pb2.Empty]  # type: ignore[assignment]
@@ -206,7 +211,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Gives the caller another password and revokes all families of the caller but the one named.
 
     Errors: UNAUTHENTICATED when the current password is not the caller's; INVALID_ARGUMENT when the new one is too weak;
-    RESOURCE_EXHAUSTED after too many attempts.
+    RESOURCE_EXHAUSTED after too many attempts; ABORTED when the password changed at the same moment; NOT_FOUND when the
+    caller is no user but a client.
     """
     GetUser: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetUserRequest, _auth_service_pb2.User]  # type: ignore[assignment]
     """Returns a user: the caller, or anybody for an administrator.
@@ -297,7 +303,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: UNAUTHENTICATED when name and password are not those of a user who may log in, after the same time and in
         the same words whichever it is; RESOURCE_EXHAUSTED, saying when to come back, after too many attempts or when too
-        many log in at once; UNAVAILABLE when tokens cannot be signed just now.
+        many log in at once; PERMISSION_DENIED for a scope that no user may have; ABORTED when the user changed at the same
+        moment; UNAVAILABLE when tokens cannot be signed just now.
         """
 
     @_abc_1.abstractmethod
@@ -310,7 +317,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         seconds, by a retry or by another tab, it returns the same successor. Used again later than that, the token has been
         stolen: its whole family is revoked.
 
-        Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; UNAVAILABLE when tokens cannot
+        Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; RESOURCE_EXHAUSTED when the
+        family has had too many tokens within seconds; ABORTED when others kept using it up; UNAVAILABLE when tokens cannot
         be signed just now.
         """
 
@@ -370,7 +378,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives the caller another password and revokes all families of the caller but the one named.
 
         Errors: UNAUTHENTICATED when the current password is not the caller's; INVALID_ARGUMENT when the new one is too weak;
-        RESOURCE_EXHAUSTED after too many attempts.
+        RESOURCE_EXHAUSTED after too many attempts; ABORTED when the password changed at the same moment; NOT_FOUND when the
+        caller is no user but a client.
         """
 
     @_abc_1.abstractmethod
