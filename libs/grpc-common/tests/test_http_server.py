@@ -7,7 +7,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -493,6 +493,27 @@ async def test_no_client_holds_up_the_stop(serve: Serve, app: App, sent: bytes) 
         async with asyncio.timeout(PATIENCE):
             await server.stop(0.2)
         assert len(await end(reader)) < LARGE  # who does not read is cut off
+
+
+async def test_who_does_not_read_keeps_no_place(app: App, serve: Serve) -> None:
+    """An answer that waits to be read keeps those that come after it on its connection, each in its place."""
+    async with serve(request_timeout=0.5, max_concurrent_requests=2) as server, AsyncExitStack() as stack:
+        for _ in range(2):
+            _, writer = await stack.enter_async_context(connected(server))
+            writer.write(b"GET /large HTTP/1.1\r\nhost: shop\r\n\r\nGET /large HTTP/1.1\r\nhost: shop\r\n\r\n")
+        async with client(server) as http, asyncio.timeout(PATIENCE):
+            while len(app.bodies) < 4 or (await http.get("/")).status_code != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_who_reads_slowly_is_answered_to_the_end(serve: Serve) -> None:
+    async with serve(request_timeout=0.5) as server, connected(server) as (reader, writer):
+        writer.write(b"GET /large HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n")
+        read = 0
+        while chunk := await reader.read(1024 * 1024):
+            read += len(chunk)
+            await asyncio.sleep(0.02)  # 2.5 seconds for all of it at least
+        assert read > LARGE
 
 
 async def test_it_is_stopped_only_once(serve: Serve) -> None:

@@ -159,6 +159,19 @@ class TestFile:
         assert await source.find(maker.kid, "ES256") is None
         assert first.retired
 
+    async def test_the_check_of_health_notices_where_all_tokens_are_known(self, tmp_path):
+        path = tmp_path / "jwks.json"
+        source = JWKSFile(path)
+        assert not await source.usable()
+        path.write_text(json.dumps(maker.jwks()))
+        assert await source.usable()
+        key = await source.find(maker.kid, "ES256")
+        swapped = tmp_path / "next"
+        swapped.write_text(json.dumps(TokenMaker(kid="other").jwks()))
+        swapped.rename(path)
+        assert await source.usable()
+        assert key.retired
+
     async def test_it_may_come_later(self, tmp_path):
         path = tmp_path / "jwks.json"
         source = JWKSFile(path)

@@ -559,3 +559,42 @@ def test_a_kid_is_a_name_and_nothing_else(kid, algorithm):
             assert len(set(server.requests)) == 1
 
     asyncio.run(check())
+
+
+async def test_the_check_of_health_keeps_the_keys_of_a_service_that_nobody_calls():
+    async with issuer_and_client(default_ttl=100, stale=1000) as (server, client, clock):
+        assert not await client.usable()
+        assert not server.requests  # who has none fetches them early
+        await client.fetch_early()
+        for _ in range(20):
+            clock.advance(90)
+            assert await client.usable()
+            await settled(client)
+        assert len(server.requests) == 21
+        await server.stop()
+        clock.advance(1009)
+        assert await client.usable()
+        await settled(client)
+        clock.advance(1)
+        assert await client.usable()
+        clock.advance(90)
+        assert not await client.usable()
+        await settled(client)
+        await server.start()
+        clock.advance(100)
+        assert not await client.usable()
+        await settled(client)
+        assert await client.usable()
+
+
+async def test_a_key_that_was_withdrawn_counts_no_more_where_all_tokens_are_known():
+    async with issuer_and_client(default_ttl=100) as (server, client, clock):
+        verifier = TokenVerifier([Issuer(maker.issuer, maker.audience, client)])
+        token = maker.token()
+        await verifier.verify(token)
+        server.answer = server.document(successor.jwks())
+        clock.advance(90)
+        assert await client.usable()
+        await settled(client)
+        with pytest.raises(UnauthorizedError):
+            await verifier.verify(token)

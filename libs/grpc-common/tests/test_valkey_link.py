@@ -123,3 +123,13 @@ async def test_what_the_command_does_wrong_is_its_own_error(link):
     with pytest.raises(KeyError):
         await link.ask(wrong)
     assert link.paused_for <= 0
+
+
+async def test_health_is_asked_for_also_when_all_connections_are_in_use(link):
+    taken = [asyncio.create_task(link.ask(lambda: link.client.blpop("nothing", timeout=1))) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    for _ in range(3):
+        assert await link.answers()
+    assert not any(task.done() for task in taken)
+    await asyncio.gather(*taken)
+    assert link.paused_for <= 0

@@ -13,11 +13,13 @@ from grpc_common.http_front import peer
 
 COMPLAINTS_EVERY: Final = 10.0
 """Seconds between two log lines about too many connections."""
+LEAST_READ: Final = 16_384
+"""Bytes."""
 
 
 class HTTPConnection(H11Protocol):
-    """uvicorn's, which closes itself when the head of a request takes longer than `patience` seconds, or when there are
-    more than `max_connections`.
+    """uvicorn's, which closes itself when the head of a request takes longer than `patience` seconds, when its client
+    reads less than LEAST_READ of an answer in as long, or when there are more than `max_connections`.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class HTTPConnection(H11Protocol):
         self._max_connections = max_connections
         self._complaint = complaint
         self._impatience: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request."""
@@ -51,9 +54,21 @@ class HTTPConnection(H11Protocol):
         super().data_received(data)
         self._mind_the_head()
 
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        # Or else the request would keep its place among those that are worked on for as long as the client likes.
+        self._mind_the_reader()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._have_been_read()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._calm_down()
+        self._have_been_read()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -88,6 +103,21 @@ class HTTPConnection(H11Protocol):
         if self._impatience is not None:
             self._impatience.cancel()
             self._impatience = None
+
+    def _mind_the_reader(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(self._patience, self._look_at_the_reader, left)
+
+    def _look_at_the_reader(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() > before - LEAST_READ:
+            self._give_up()
+        else:
+            self._mind_the_reader()
+
+    def _have_been_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _give_up(self) -> None:
         self.transport.abort()

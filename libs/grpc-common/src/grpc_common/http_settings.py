@@ -34,7 +34,10 @@ class HTTPServerSettings(BaseModel):
     max_head: int = Field(default=16_384, ge=256, description="The most bytes of a request's first line and headers.")
     max_body: int = Field(default=1_048_576, ge=0, description="The most bytes of a request's body.")
     request_timeout: float = Field(
-        default=10.0, gt=0, description="Seconds that the head of a request may take to arrive, and its body again."
+        default=10.0,
+        gt=0,
+        description="Seconds that the head of a request may take to arrive, and its body again, and that a client may "
+        "read next to nothing of an answer.",
     )
     idle_timeout: int = Field(
         default=3900,

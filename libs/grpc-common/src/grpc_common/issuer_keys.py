@@ -7,7 +7,7 @@ from typing import Final
 
 from grpc_common.background import background
 from grpc_common.health.check import DependencyCheck
-from grpc_common.jwks import JWKSFile, KeySource
+from grpc_common.jwks import JWKSFile
 from grpc_common.jwks_client import JWKSClient
 from grpc_common.settings import AuthSettings, SettingsError
 from grpc_common.token_verifier import Issuer, TokenVerifier
@@ -27,9 +27,8 @@ async def open_verifier(
     if not settings.jwks:
         yield None, ()
         return
-    checks = []
     async with AsyncExitStack() as stack:
-        keys: KeySource
+        keys: JWKSClient | JWKSFile
         if "://" in settings.jwks:
             try:
                 client = await stack.enter_async_context(JWKSClient(settings.jwks, uds=settings.jwks_socket))
@@ -37,10 +36,8 @@ async def open_verifier(
                 raise SettingsError([f"{error}."]) from error
             await stack.enter_async_context(background(client.fetch_early()))
             keys = client
-            checks.append(
-                DependencyCheck(name="token keys", probe=client.usable, interval=LOOK_EVERY, successes_to_up=1)
-            )
         else:
             keys = JWKSFile(Path(settings.jwks))
         issuer = Issuer(settings.issuer, settings.audience, keys, frozenset(settings.algorithms))
-        yield TokenVerifier([issuer]), checks
+        check = DependencyCheck(name="token keys", probe=keys.usable, interval=LOOK_EVERY, successes_to_up=1)
+        yield TokenVerifier([issuer]), [check]

@@ -50,9 +50,15 @@ class JWKSFile:
             raise ExternalServiceError("the keys that tokens are verified with are not available")
         return keys.find(kid, algorithm)
 
+    async def usable(self) -> bool:
+        """Say whether there are keys to verify tokens with, for a check of health, which so notices a new file even
+        where all tokens are known already.
+        """
+        return self._current() is not None
+
     def _current(self) -> KeySet | None:
         try:
-            # A stat is some microseconds, and only a token not seen before comes here.
+            # A stat is some microseconds, and only checks and tokens not seen before come here.
             version = _version(self._path.stat())
             if version != self._seen:
                 keys = KeySet.parse(self._path.read_bytes())

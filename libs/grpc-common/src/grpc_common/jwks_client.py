@@ -101,7 +101,13 @@ class JWKSClient:
                 pause = min(2 * pause, LONGEST_EARLY_PAUSE)
 
     async def usable(self) -> bool:
-        """Say whether there are keys to verify tokens with, for a check of health; that asks nobody for them."""
+        """Say whether there are keys to verify tokens with, for a check of health; waits for nobody.
+
+        The check keeps them new where no token does: those of a service that is not called must not grow old, or
+        nobody would ever call it again, nor must a key that was withdrawn count where all tokens are known already.
+        """
+        if self._keys is not None and self._clock() >= self._refresh_at:
+            self._start()
         return self._keys is not None and self._clock() < self._unusable_at
 
     async def find(self, kid: str, algorithm: str) -> VerifyingKey | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Self
@@ -165,17 +166,30 @@ class RevocationStream:
             self._log.warning("revocations that make no sense are skipped", count=len(senseless), first=first)
 
     async def _restore(self, restore: Restore) -> None:
+        left: deque[Revocation] | None = None
+        count = 0
         while True:
             try:
-                revocations = list(await restore())
-                for revocation in revocations:
-                    await self.publish(revocation.id, revocation.expires_at)
+                if left is None:
+                    left = deque(await restore())
+                while left:  # where it breaks off it goes on: each try would fill the stream with all of them
+                    if await self._publish_if_sensible(left[0]):
+                        count += 1
+                    left.popleft()
             except Exception as error:  # noqa: BLE001  # it is tried until it is done, whatever the place is
                 self._log.warning("revocations cannot be published anew yet", reason=_reason(error))
                 await asyncio.sleep(LONGEST_PAUSE)
             else:
-                self._log.info("revocations are published anew", count=len(revocations))
+                self._log.info("revocations are published anew", count=count)
                 return
+
+    async def _publish_if_sensible(self, revocation: Revocation) -> bool:
+        try:
+            await self.publish(revocation.id, revocation.expires_at)
+        except ValueError as error:
+            self._log.warning("a revocation that makes no sense is skipped", reason=str(error))
+            return False
+        return True
 
     async def _end_restoring(self) -> None:
         if self._restoring is not None:

@@ -96,7 +96,8 @@ class ValkeyLink:
 async def open_link(url: str, *, connections: int, timeout: float, component: str) -> AsyncIterator[ValkeyLink]:  # noqa: ASYNC109
     """Yield the link to `redis://…`, `rediss://…` or `unix://…`, whether or not anybody answers there."""
     options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-    pool = ConnectionPool.from_url(url, max_connections=connections, retry=Retry(NoBackoff(), 0), **options)
+    # One more than there are commands at once: the check of health must not take the place of one, nor wait for one.
+    pool = ConnectionPool.from_url(url, max_connections=connections + 1, retry=Retry(NoBackoff(), 0), **options)
     try:
         async with Redis(connection_pool=pool) as client:
             yield ValkeyLink(client, connections=connections, timeout=timeout, component=component)

@@ -417,3 +417,25 @@ async def test_following_leaves_nothing_behind(valkey: Valkey) -> None:
     async with following(valkey.url("auth"), Revocations(), restore):
         assert len(asyncio.all_tasks()) > len(before)
     assert asyncio.all_tasks() == before
+
+
+async def test_what_breaks_off_goes_on_where_it_was_and_leaves_out_what_makes_no_sense(
+    valkey: Valkey, admin: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocation_stream, "LONGEST_PAUSE", 0.01)
+    publish, failures = RevocationStream.publish, iter([False] * 10 + [True, True] + [False] * 20)
+
+    async def publish_mostly(stream: RevocationStream, identifier: str, expires_at: float) -> None:
+        if next(failures):
+            raise ExternalServiceError("too slow")
+        await publish(stream, identifier, expires_at)
+
+    monkeypatch.setattr(RevocationStream, "publish", publish_mostly)
+    taken_back = [Revocation(str(number), later()) for number in range(15)]
+
+    async def restore() -> Iterable[Revocation]:
+        return [*taken_back[:5], Revocation("", later()), *taken_back[5:]]
+
+    async with follower(valkey.url("auth"), restore) as (_, known):
+        await until_known(known, *(each.id for each in taken_back))
+    assert await admin.xlen(KEY) == len(taken_back)
