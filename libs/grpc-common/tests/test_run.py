@@ -308,13 +308,13 @@ def test_http_beside_grpc_ends_with_it(service, number):
 
 
 def test_requests_there_are_come_to_their_end_while_health_says_not_serving(service):
-    with service(**HTTP, SHOP_GRPC__LAME_DUCK_SECONDS="1") as shop, ThreadPoolExecutor() as threads:
+    with service(**HTTP, SHOP_GRPC__LAME_DUCK_SECONDS="5") as shop, ThreadPoolExecutor() as threads:
         serving = shop.line("serving")
         with grpc.insecure_channel(serving["target"]) as channel:
             request = health_pb2.HealthCheckRequest(service=ITEMS)
             watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=PATIENCE)
             assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-            page = threads.submit(get, f"{serving['http']}/1.5")
+            page = threads.submit(get, f"{serving['http']}/6")
             assert shop.process.stdout.readline() == "entered\n"
             shop.process.terminate()
             assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING

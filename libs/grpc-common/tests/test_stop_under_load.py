@@ -158,7 +158,7 @@ async def test_what_was_begun_is_finished_and_what_is_refused_was_not_begun(shop
 
     async with shop.running(SHOP_GRPC__LAME_DUCK_SECONDS=str(lame_duck)), connections(shop.target, CHANNELS) as made:
         callers = [asyncio.create_task(caller(rpc.ItemServiceStub(made[n % CHANNELS]))) for n in range(CALLERS)]
-        await asyncio.sleep(0.7)
+        await shop.has_entered(2 * CALLERS)  # each has had an answer, on average
         status, _ = await shop.ends()
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*callers)
