@@ -73,6 +73,24 @@ async def test_the_ledger_knows_those_that_run(tmp_path):
     assert str(process.pid) not in path.read_text()
 
 
+async def test_one_that_cannot_be_noted_does_not_run(tmp_path):
+    ledger = Ledger(tmp_path / "not there" / "processes.json")
+    with pytest.raises(FileNotFoundError):
+        await Process.spawn(_python("import time; time.sleep(60)"), tmp_path / "log", ledger)
+    assert psutil.Process().children() == []
+
+
+async def test_the_end_of_one_is_told_while_it_cannot_be_written_down(tmp_path):
+    path = tmp_path / "ledger" / "processes.json"
+    path.parent.mkdir()
+    ledger = Ledger(path)
+    process = await Process.spawn(_python("raise SystemExit(3)"), tmp_path / "log", ledger)
+    path.parent.rename(tmp_path / "away")
+    assert await process.wait() == 3
+    (tmp_path / "away").rename(path.parent)
+    assert ledger.end_leftovers() == []
+
+
 def test_leftovers_are_ended(tmp_path):
     argv = [sys.executable, "-c", "import time; time.sleep(60)"]
     with subprocess.Popen(argv, process_group=0) as left:  # noqa: S603

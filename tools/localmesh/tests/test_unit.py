@@ -6,11 +6,13 @@ import signal
 import sys
 import time
 
+import psutil
 import pytest
 
 from localmesh import ports, unit
 from localmesh.failure import MeshError
 from localmesh.http_status import http_status
+from localmesh.ledger import Ledger
 from localmesh.process import Command
 from localmesh.unit import Unit
 
@@ -25,7 +27,10 @@ async def server(tmp_path):
     async def probe() -> None:
         await http_status(port, "/")
 
-    result = Unit("web", lambda: command, probe, tmp_path / "web.log")
+    for folder in ("logs", "ledger"):
+        (tmp_path / folder).mkdir()
+    ledger = Ledger(tmp_path / "ledger" / "processes.json")
+    result = Unit("web", lambda: command, probe, tmp_path / "logs" / "web.log", ledger)
     yield result
     await result.stop()
 
@@ -53,6 +58,44 @@ async def test_a_dead_process_is_started_again_and_counted(server):
     os.kill(first, signal.SIGKILL)
     await _until(lambda: server.ready and server.pid not in {0, first})
     assert server.restarts == 1
+
+
+@pytest.mark.parametrize("folder", ["logs", "ledger"])
+async def test_it_comes_back_once_what_it_writes_to_takes_writes_again(server, tmp_path, folder):
+    """A folder that is away refuses as a full disk does."""
+    tries = []
+
+    async def prepare() -> None:
+        tries.append(psutil.Process().children())
+
+    await server.start()
+    server.watch()
+    server._prepare = prepare
+    (tmp_path / folder).rename(tmp_path / "away")
+    os.kill(server.pid, signal.SIGKILL)
+    await _until(lambda: len(tries) == 3)
+    assert tries == [[], [], []]
+    (tmp_path / "away").rename(tmp_path / folder)
+    await _until(lambda: server.ready and server.pid)
+    assert [child.pid for child in psutil.Process().children()] == [server.pid]
+    await server.stop()
+    assert psutil.Process().children() == []
+
+
+async def test_what_is_stopped_has_no_process_however_its_watching_ended(server):
+    def refuse() -> None:
+        raise OSError("no space left")
+
+    await server.start()
+    server.watch()
+    first = server.pid
+    server.on_change = refuse
+    os.kill(first, signal.SIGKILL)
+    await _until(lambda: server._watching.done())
+    server.on_change = lambda: None
+    await server._spawn()
+    await server.stop()
+    assert server.pid == 0
 
 
 async def test_it_stays_down_when_it_is_stopped(server):

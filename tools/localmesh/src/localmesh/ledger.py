@@ -34,15 +34,16 @@ class Ledger:
         self._entries: dict[int, Entry] = {}
 
     def note(self, name: str, pid: int, argv: Sequence[str]) -> None:
-        """Remembers a process just started."""
+        """Remembers a process just started; raises OSError when it cannot be written down."""
         with suppress(psutil.NoSuchProcess):
             self._entries[pid] = Entry(name, pid, psutil.Process(pid).create_time(), argv[0])
             self._write()
 
     def strike(self, pid: int) -> None:
-        """Forgets a process that has ended."""
+        """Forgets a process that has ended, on a full disk too: what stays in the file is known to be another's."""
         if self._entries.pop(pid, None) is not None:
-            self._write()
+            with suppress(OSError):
+                self._write()
 
     def end_leftovers(self) -> list[str]:
         """Kills the groups of those in the file that still run and really are ours; returns their names."""

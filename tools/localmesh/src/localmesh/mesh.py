@@ -9,10 +9,9 @@ from typing import Any
 
 from localmesh import ports, service
 from localmesh.control import Control
-from localmesh.deaths import write_deaths
 from localmesh.development_users import DevelopmentUsers
 from localmesh.failure import MeshError
-from localmesh.files import keep_secret, private_folder, write_atomically
+from localmesh.files import keep_secret, private_folder
 from localmesh.ledger import Ledger
 from localmesh.lifetime import Lifetime
 from localmesh.log_files import keep_short
@@ -26,6 +25,7 @@ from localmesh.spans.receiver import Receiver
 from localmesh.spans.store import Spans
 from localmesh.state import StateFolder
 from localmesh.status import Status
+from localmesh.status_files import StatusFiles
 from localmesh.topology import BOOTSTRAP_SECRET, Topology
 from localmesh.unit import Unit
 from localmesh.workload import Workload
@@ -57,25 +57,27 @@ class Mesh(Lifetime):
             state.kept_secrets / "users", bootstrap_secret, port=self.port, roots=lambda: self.root_certificate
         )
         self._control = Control(state.control, restart, self._processes, self.spans, self.users)
+        self._status_files = StatusFiles(state, self.status, self._processes.units)
         self._chores: list[asyncio.Task[None]] = []
         self._complete = False
 
     async def stop(self) -> None:
-        """Stops everything, last started first, each in bounded time; calls under way have a moment to end."""
+        """Stops everything, last started first, each in bounded time; calls under way have a moment to end.
+
+        What does not stop keeps nothing else from it, and is raised at the end.
+        """
         complete, self._complete = self._complete, False
-        await self._control.stop()
-        for chore in self._chores:
-            chore.cancel()
-        await asyncio.gather(*self._chores, return_exceptions=True)
         processes = self._processes
-        if complete:
-            await drain(processes.gate.admin_port)
-        await processes.ingress.stop()
-        await asyncio.gather(*(unit.stop() for unit in processes.sidecars.values()))
-        await asyncio.gather(*(unit.stop() for unit in processes.services.values()))
-        await asyncio.gather(*(part.stop() for part in processes.parts))
-        await self._receiver.stop()
-        self.state.leave()
+        async with contextlib.AsyncExitStack() as last_first:
+            last_first.callback(self.state.leave)
+            last_first.push_async_callback(self._receiver.stop)
+            for layer in (processes.parts, processes.services.values(), processes.sidecars.values()):
+                last_first.push_async_callback(_stop_all, tuple(layer))
+            last_first.push_async_callback(processes.ingress.stop)
+            if complete:
+                last_first.push_async_callback(drain, processes.gate.admin_port)
+            last_first.push_async_callback(self._end_chores)
+            last_first.push_async_callback(self._control.stop)
 
     @property
     def openbao(self) -> OpenBao:
@@ -105,15 +107,20 @@ class Mesh(Lifetime):
             )
         processes = self._processes
         for unit in processes.units:
-            unit.on_change = self._write_status
-        self._write_status()
+            unit.on_change = self._status_files.write
+        self._status_files.write()
         await self._receiver.start()
         async with _one_failure(), asyncio.TaskGroup() as group:
             group.create_task(self._start_postgres())
             group.create_task(self._start_openbao())
             group.create_task(self._start_valkey())
         # Certificates may be short-lived, and a start on a busy machine long.
-        chores = (self._certificates.keep_fresh(), processes.signing.keep_fresh(), keep_short(self.state.logs))
+        chores = (
+            self._certificates.keep_fresh(),
+            processes.signing.keep_fresh(),
+            keep_short(self.state.logs),
+            self._status_files.catch_up(),
+        )
         self._chores = [_chore(each) for each in chores]
         await self._step("schema", self._migrate())
         processes.write_envoy_configurations()
@@ -125,7 +132,7 @@ class Mesh(Lifetime):
             unit.watch()
         await self._control.start()
         self._complete = True
-        self._write_status()
+        self._status_files.write()
 
     async def _start_postgres(self) -> None:
         postgres = self._processes.postgres
@@ -180,18 +187,26 @@ class Mesh(Lifetime):
             for unit in units:
                 group.create_task(self._step(unit.name, unit.start()))
 
+    async def _end_chores(self) -> None:
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+
     async def _step(self, name: str, work: Awaitable[None]) -> None:
         started = time.monotonic()
         await work
         self._report(name, time.monotonic() - started)
 
-    def _write_status(self) -> None:
-        write_atomically(self.state.status, self.status().to_json())
-        write_deaths(self.state.deaths, self._processes.units)
-
 
 def _chore(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return asyncio.create_task(work)
+
+
+async def _stop_all(these: Iterable[Unit | Lifetime]) -> None:
+    """Stops them side by side; raises the first failure when all have been tried."""
+    ended = await asyncio.gather(*(each.stop() for each in these), return_exceptions=True)
+    for failure in filter(None, ended):
+        raise failure
 
 
 async def _in_turn(*works: Callable[[], Awaitable[None]]) -> None:

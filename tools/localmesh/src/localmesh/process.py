@@ -40,7 +40,10 @@ class Process:
 
     @classmethod
     async def spawn(cls, command: Command, log: Path, ledger: Ledger | None = None) -> Self:
-        """Starts the command with its output appended to `log`, and notes it in the ledger, if there is one."""
+        """Starts the command with its output appended to `log`, and notes it in the ledger, if there is one.
+
+        Raises OSError, and leaves nothing running, when the system refuses one of the three.
+        """
         account = "-" if command.account is None else f"{command.account.uid}:{command.account.gid}"
         launcher = (launch.__file__, str(os.getpid()), str(int(command.stop_signal)), account)
         with log.open("ab") as output:
@@ -55,7 +58,12 @@ class Process:
             )
         process = cls(command, child, log, ledger)
         if ledger is not None:
-            ledger.note(command.name, child.pid, command.argv)
+            try:
+                ledger.note(command.name, child.pid, command.argv)
+            except BaseException:  # nobody would know of it: neither who asked for it nor a later run
+                process.kill()
+                await process.wait()
+                raise
         return process
 
     @property

@@ -93,11 +93,11 @@ class StateFolder:
         return self.sockets() / "control.sock"
 
     def leave(self) -> None:
-        """Removes what has no meaning once the mesh is down."""
+        """Removes what has no meaning once the mesh is down: the secrets first, whatever becomes of the rest."""
+        shutil.rmtree(self.secrets, ignore_errors=True)
+        shutil.rmtree(self.sockets(), ignore_errors=True)
         self.status.unlink(missing_ok=True)
         self.deaths.unlink(missing_ok=True)
-        shutil.rmtree(self.sockets(), ignore_errors=True)
-        shutil.rmtree(self.secrets, ignore_errors=True)
 
     def end_leftovers(self) -> list[str]:
         """Ends the processes of a mesh that died without doing so itself; returns their names."""

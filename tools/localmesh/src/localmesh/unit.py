@@ -54,6 +54,7 @@ class Unit:
         self.ready = False
         self.death: Death | None = None
         self.on_change: Callable[[], None] = lambda: None
+        """Told when there is another process, or it is ready or no longer is; must not raise."""
         self._command = command
         self._probe = probe
         self._log = log
@@ -93,14 +94,15 @@ class Unit:
 
     async def stop(self) -> None:
         """Ends the watching and the process, in bounded time."""
-        if self._watching is not None:
-            self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
-            self._watching = None
-        if self._process is not None:
-            await self._process.stop()
-        self._set_ready(False)
+        try:
+            if self._watching is not None:
+                self._watching.cancel()
+                await asyncio.gather(self._watching, return_exceptions=True)
+                self._watching = None
+        finally:
+            if self._process is not None:
+                await self._process.stop()
+            self._set_ready(False)
 
     async def _spawn(self) -> None:
         if self._prepare is not None:
@@ -168,7 +170,7 @@ class Unit:
         if self._process is not None and self._process.returncode is not None:
             how = _how(self._process.returncode)
             self.death = Death(time.time(), how, self._process.last_lines(SHOWN_OF_A_DEATH))
-            with self._log.open("a") as log:
+            with contextlib.suppress(OSError), self._log.open("a") as log:  # what starts it again needs no such line
                 log.write(f"-- {self.name} ended {how}; starting it again --\n")
 
     def _set_ready(self, ready: bool) -> None:
