@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import hvac
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from localmesh.certificates import Identity
 from localmesh.topology import Topology
@@ -17,7 +19,8 @@ class Authority:
     """Issues short-lived certificates of P-256 keys; all its calls block.
 
     A new authority comes in two steps, so that at no time anybody shows a certificate somebody else does not trust yet:
-    `announce`, then, when all have heard of it, `take_over`.
+    `announce`, then, when all have heard of it, `take_over`. Either may be cut short at any point: what it issues with
+    is then the old or the new, and the roots of both are kept until an `announce` after a whole `take_over`.
     """
 
     def __init__(self, client: hvac.Client, topology: Topology) -> None:
@@ -38,10 +41,13 @@ class Authority:
         self._issue(identity, SERVER, names[0], {"alt_names": ",".join(names), "ip_sans": ",".join(addresses)})
 
     def announce(self) -> None:
-        """Makes a new root and puts it into the bundle; the one before the present one leaves it."""
-        present = self._default(ROOT)
+        """Makes a new root and puts it into the bundle; those before the present one leave it.
+
+        Nobody may hold a certificate of an earlier root any more.
+        """
+        kept = self._in_use()
         for issuer in self._issuers(ROOT):
-            if issuer != present:
+            if issuer not in kept:
                 self._client.delete(f"{ROOT}/issuer/{issuer}")
         self._announced = self._make_root()
         self.bundle = self._bundle()
@@ -50,8 +56,8 @@ class Authority:
         """Issues with the announced root from now on."""
         if self._announced is None:
             raise RuntimeError("no root was announced")
+        self._make_intermediate(self._announced)
         self._make_default(ROOT, self._announced)
-        self._make_intermediate()
         self._announced = None
         self.bundle = self._bundle()
 
@@ -66,6 +72,12 @@ class Authority:
         newest = self._announced or present
         ordered = [newest, *(issuer for issuer in roots if issuer != newest)]
         return "".join(f"{roots[issuer].strip()}\n" for issuer in ordered)
+
+    def _in_use(self) -> set[str]:
+        """The default root and the one of the intermediate: two after a `take_over` that was cut short."""
+        issuing = self._read(INTERMEDIATE, self._default(INTERMEDIATE))
+        signers = (issuer for issuer in self._issuers(ROOT) if _is_signed_by(issuing, self._read(ROOT, issuer)))
+        return {self._default(ROOT), *signers}
 
     def _set_up(self) -> None:
         if not self._is_complete():
@@ -86,8 +98,7 @@ class Authority:
         for mount, ttl in ((ROOT, ROOT_TTL), (INTERMEDIATE, INTERMEDIATE_TTL)):
             self._client.sys.enable_secrets_engine("pki", path=mount)
             self._client.sys.tune_mount_configuration(mount, max_lease_ttl=ttl)
-        self._make_root()
-        self._make_intermediate()
+        self._make_intermediate(self._make_root())
 
     def _make_root(self) -> str:
         fields = P256 | {"ttl": ROOT_TTL}
@@ -95,16 +106,13 @@ class Authority:
         made = self._pki.generate_root("internal", name, fields, mount_point=ROOT)
         return str(made["data"]["issuer_id"])
 
-    def _make_intermediate(self) -> None:
-        """An intermediate authority of the present root, which issues from now on; older ones go."""
+    def _make_intermediate(self, root: str) -> None:
+        """An intermediate authority of that root, which issues from now on; older ones go."""
         name = f"{self._topology.trust_domain} mesh"
         request = self._pki.generate_intermediate("internal", name, P256, mount_point=INTERMEDIATE)
-        signed = self._pki.sign_intermediate(
-            request["data"]["csr"],
-            name,
-            {"ttl": INTERMEDIATE_TTL, "format": "pem_bundle", "use_csr_values": True},
-            mount_point=ROOT,
-        )
+        wanted = {"csr": request["data"]["csr"], "common_name": name, "use_csr_values": True}
+        wanted |= {"ttl": INTERMEDIATE_TTL, "format": "pem_bundle"}
+        signed = self._client.write_data(f"{ROOT}/issuer/{root}/sign-intermediate", data=wanted)
         older = set(self._issuers(INTERMEDIATE))
         stored = self._pki.set_signed_intermediate(signed["data"]["certificate"], mount_point=INTERMEDIATE)
         imported = stored["data"]["imported_issuers"] or []
@@ -145,3 +153,15 @@ class Authority:
         }
         for role, rules in ((WORKLOAD, workload), (SERVER, server)):
             self._pki.create_or_update_role(role, common | rules, mount_point=INTERMEDIATE)
+
+
+def _is_signed_by(certificate: str, authority: str) -> bool:
+    try:
+        _parsed(certificate).verify_directly_issued_by(_parsed(authority))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _parsed(pem: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(pem.encode())

@@ -67,6 +67,7 @@ class Certificates:
         """Gives everybody a certificate of a new root, once all of `envoys` trust it."""
         async with self._turn:
             authority = self._known()
+            await self._issue()  # the change before may have been cut short, and `announce` forgets its old root
             await self._blocking(authority.announce)
             await self._issue()  # still of the present root, and with the new one among those to trust
             new = next(serials(authority.bundle))
