@@ -24,8 +24,9 @@ async def test_replicas_have_one_time_though_their_machines_differ(engine: Async
         began = time.monotonic()
         await clock.read()
         took = time.monotonic() - began
+        before, now, after = time.time(), clock(), time.time()
         # This database is on this machine.
-        assert clock() == pytest.approx(time.time(), abs=took + RESOLUTION)
+        assert before - took - RESOLUTION <= now <= after + took + RESOLUTION
 
 
 async def test_it_goes_on_from_what_was_read_whatever_the_machine_is_set_to(engine: AsyncEngine) -> None:
@@ -35,19 +36,25 @@ async def test_it_goes_on_from_what_was_read_whatever_the_machine_is_set_to(engi
     read = clock()
     monotonic.advance(40)
     local.advance(-10_000)
-    assert clock() == pytest.approx(read + 40)
+    assert clock() == pytest.approx(read + 40, abs=0.001)
 
 
 async def test_it_is_the_machine_s_until_it_has_been_read(engine: AsyncEngine) -> None:
-    assert DatabaseClock(engine, local=FixedClock(1234))() == pytest.approx(1234, abs=1)
+    monotonic = FixedClock(50)
+    clock = DatabaseClock(engine, local=FixedClock(1234), monotonic=monotonic)
+    assert clock() == 1234
+    monotonic.advance(1)
+    assert clock() == 1235
 
 
 async def test_the_shortest_of_several_readings_counts(engine: AsyncEngine) -> None:
     # Each sample looks twice: the second one of three takes 10 ms, the others 8 and 4 seconds.
     ticks = iter([0, 0, 8, 8, 8.01, 10, 14])
     clock = DatabaseClock(engine, local=lambda: 0, monotonic=lambda: next(ticks, 14))
+    before = time.time()
     await clock.read()
-    assert clock() == pytest.approx(time.time() + 14 - 8.005, abs=0.5)
+    after = time.time()
+    assert before - RESOLUTION <= clock() - (14 - 8.005) <= after + RESOLUTION
 
 
 async def test_a_machine_that_is_far_off_is_told_once_and_when_it_no_longer_is(engine: AsyncEngine) -> None:
@@ -64,18 +71,26 @@ async def test_a_machine_that_is_far_off_is_told_once_and_when_it_no_longer_is(e
     assert (near["log_level"], near["event"]) == ("info", "this machine's clock is the database's again")
 
 
+def ahead(clock: DatabaseClock) -> float:
+    """By how many seconds it is ahead of this machine's; asked again if this process was held up meanwhile."""
+    while True:
+        before, now, after = time.time(), clock(), time.time()
+        if 0 <= after - before < 0.01:
+            return now - before
+
+
 async def test_it_goes_on_while_the_database_does_not_answer(url: str, limits: Limits) -> None:
     async with (
         open_engine(url, replace(limits, connections=1, pool_timeout=0.01)) as engine,
         open_clock(engine) as clock,
     ):
-        off = clock() - time.time()
+        off = ahead(clock)
         with capture_logs() as lines:
             async with engine.connect(), background(clock.keep(0.001)), asyncio.timeout(30):
                 while len(lines) < 2:  # noqa: ASYNC110  # a log tells nobody
                     await asyncio.sleep(0.01)
         assert {line["event"] for line in lines} == {"the database's clock was not read"}
-        assert clock() - time.time() == pytest.approx(off, abs=0.5)
+        assert ahead(clock) == pytest.approx(off, abs=0.05)
         await clock.read()
 
 
