@@ -5,6 +5,7 @@ import gc
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -12,27 +13,43 @@ from sqlalchemy import text
 from grpc_common.database.engine import Limits, open_engine
 from grpc_common.database.sqlite_connection import SqliteConnection
 
-# Nothing that can be awaited is slow by itself: a statement keeps the thread of its connection busy for a while.
-SLOW = text("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1000000) SELECT count(*) FROM n")
 SOON = 0.05
 
 
-async def ask(url: str, limits: Limits, under_way: asyncio.Event) -> None:
-    async with open_engine(url, limits) as engine, engine.connect() as connection:
-        under_way.set()
-        await connection.execute(SLOW)
+class Call:
+    """One whose statement keeps the thread of its connection busy until it is let go."""
+
+    def __init__(self, url: str, limits: Limits) -> None:
+        self._url, self._limits = url, limits
+        self._loop = asyncio.get_running_loop()
+        self._under_way = asyncio.Event()
+        self._let_go = threading.Event()
+
+    async def given_up(self) -> asyncio.Task[None]:
+        """Let the call be cancelled while its statement is under way: its connection is being closed, which takes until
+        soon after this returns.
+        """
+        call = asyncio.create_task(self._ask())
+        await self._under_way.wait()
+        call.cancel()
+        await asyncio.sleep(SOON)
+        assert not call.done()
+        self._loop.call_later(SOON, self._let_go.set)
+        return call
+
+    async def _ask(self) -> None:
+        async with open_engine(self._url, self._limits) as engine, engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            await driver.create_function("hold", 0, self._hold)
+            await connection.execute(text("SELECT hold()"))
+
+    def _hold(self) -> None:
+        self._loop.call_soon_threadsafe(self._under_way.set)
+        self._let_go.wait(30)
 
 
 async def given_up(url: str, limits: Limits) -> asyncio.Task[None]:
-    """A call that was cancelled and whose connection is being closed."""
-    under_way = asyncio.Event()
-    call = asyncio.create_task(ask(url, limits, under_way))
-    await under_way.wait()
-    await asyncio.sleep(SOON)
-    call.cancel()
-    await asyncio.sleep(SOON)
-    assert not call.done()
-    return call
+    return await Call(url, limits).given_up()
 
 
 @pytest.fixture
