@@ -345,7 +345,7 @@ async def test_a_request_that_does_not_come_is_not_waited_for(serve: Serve, sent
 
 
 async def test_a_second_request_that_does_not_come_whole_is_not_waited_for(serve: Serve) -> None:
-    async with serve(request_timeout=0.2) as server, connected(server) as (reader, writer):
+    async with serve(request_timeout=3) as server, connected(server) as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n")
         assert await reader.readuntil(b"\r\n\r\n")
         writer.write(b"GET / HT")
@@ -353,7 +353,7 @@ async def test_a_second_request_that_does_not_come_whole_is_not_waited_for(serve
 
 
 async def test_a_body_that_does_not_come_whole_is_not_waited_for(serve: Serve, app: App) -> None:
-    async with serve(request_timeout=0.2) as server:
+    async with serve(request_timeout=3) as server:
         sent = b"POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 9\r\n\r\nhalf"
         assert (await said(server, sent)).startswith(b"HTTP/1.1 408 ")
         assert app.bodies == []
@@ -361,13 +361,13 @@ async def test_a_body_that_does_not_come_whole_is_not_waited_for(serve: Serve, a
 
 async def test_a_slow_answer_is_not_cut_by_the_time_for_a_request(serve: Serve, app: App) -> None:
     async with (
-        serve(request_timeout=0.2) as server,
+        serve(request_timeout=3) as server,
         client(server) as http,
         http.stream("GET", "/for-ever") as reply,
     ):
         parts = reply.aiter_raw()
         assert await anext(parts) == b"first"
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(3.5)
         app.go_on.set()
         assert await anext(parts) == b"last"
 
@@ -439,7 +439,7 @@ async def refused(server: HTTPServer) -> None:
 
 
 async def test_in_the_lame_duck_time_requests_are_served_and_connections_given_back(serve: Serve) -> None:
-    async with serve(lame_duck_seconds=0.5) as server, client(server) as http:
+    async with serve(lame_duck_seconds=5) as server, client(server) as http:
         assert "connection" not in (await http.get("/")).headers
         stopping = asyncio.create_task(server.stop(1))
         await asyncio.sleep(0)
