@@ -72,7 +72,7 @@ def test_a_write_is_tried_once(relay_mesh, front):
 def test_the_servers_deadline_comes_before_the_meshs(front):
     outcome = front("Sleep", "5")
     assert outcome["code"] == "DEADLINE_EXCEEDED"
-    assert outcome["seconds"] < 2.0
+    assert outcome["seconds"] < 4.0  # the call takes 5
     assert "upstream" not in outcome["details"]
 
 
