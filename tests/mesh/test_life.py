@@ -63,7 +63,8 @@ def test_what_dies_comes_back(own_mesh):
         os.kill(pid, signal.SIGKILL)
     _until(lambda: own_mesh("status")[0] == 3)
     _until(lambda: own_mesh("status")[0] == 0)
-    assert own_mesh.status()["services"][0]["restarts"] == 1
+    # Once more if Postgres, killed with it, had not recovered by the time it came back.
+    assert own_mesh.status()["services"][0]["restarts"] >= 1
     with own_mesh.items() as items:
         made = _until(lambda: _create(items))
     assert made.sku == "KIT-1"
