@@ -37,17 +37,17 @@ async def test_a_wrong_password_is_refused(tmp_path):
 
 async def test_nothing_is_left_but_what_is_to_be_kept(tmp_path):
     keeping = Postgres(tmp_path / "postgres", keep=True)
+    assert not keeping.has_data
     async with keeping as postgres:
         url = await postgres.create_database("mine")
         await _value(url, "CREATE TABLE kept AS SELECT 42 AS answer")
         pid = postgres.unit.pid
-        assert postgres.is_new
     assert not psutil.pid_exists(pid)
+    assert keeping.has_data
     async with Postgres(tmp_path / "postgres") as again:
-        assert not again.is_new
         assert await _value(await again.create_database("mine"), "SELECT answer FROM kept") == 42
+    assert not keeping.has_data
     async with Postgres(tmp_path / "postgres") as empty:
-        assert empty.is_new
         url = await empty.create_database("mine")
         assert await _value(url, "SELECT to_regclass('kept')") is None
 

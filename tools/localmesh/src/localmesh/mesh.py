@@ -138,9 +138,9 @@ class Mesh(Lifetime):
         postgres = self._processes.postgres
         if postgres is None:
             return
-        await self._step("postgres", _in_turn(postgres.prepare, postgres.unit.start))
-        if postgres.is_new:
+        if not postgres.has_data:  # later would be too late for a start that is cut short: the next one would keep them
             shutil.rmtree(self.state.kept_secrets, ignore_errors=True)
+        await self._step("postgres", postgres.start())
         private_folder(self.state.kept_secrets)
         for workload in self._processes.firsts:
             if workload.service.database:
@@ -207,11 +207,6 @@ async def _stop_all(these: Iterable[Unit | Lifetime]) -> None:
     ended = await asyncio.gather(*(each.stop() for each in these), return_exceptions=True)
     for failure in filter(None, ended):
         raise failure
-
-
-async def _in_turn(*works: Callable[[], Awaitable[None]]) -> None:
-    for work in works:
-        await work()
 
 
 @contextlib.asynccontextmanager

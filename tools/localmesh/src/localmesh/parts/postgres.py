@@ -59,8 +59,6 @@ class Postgres(Lifetime):
         self._account = accounts.unprivileged()
         self._home = folder if self._account is None else places.reachable_home(folder)
         self._password_file = folder / "superuser-password"
-        self.is_new = False
-        """Whether `prepare` has found no data, and made some."""
         self._log = log or folder / "postgres.log"
         self.port = ports.free_port()
         self.unit = Unit(self.name, self.command, self.probe, self._log, ledger)
@@ -75,6 +73,11 @@ class Postgres(Lifetime):
         """Where it listens, as `host:port`."""
         return f"{ports.LOOPBACK}:{self.port}"
 
+    @property
+    def has_data(self) -> bool:
+        """Whether there are data, and the password to them; where not, `prepare` makes new ones."""
+        return self._password_file.is_file() and (self._data / "PG_VERSION").is_file()
+
     async def start(self) -> None:
         """Makes the data folder, the first time, and starts the server."""
         await self.prepare()
@@ -88,12 +91,9 @@ class Postgres(Lifetime):
 
     async def prepare(self) -> None:
         """Makes the data folder, the first time: two seconds."""
-        if not self._password_file.is_file():
-            shutil.rmtree(self._data, ignore_errors=True)  # nobody could log in
-        if (self._data / "PG_VERSION").is_file():
+        if self.has_data:
             self._remove_stale_lock()
             return
-        self.is_new = True
         shutil.rmtree(self._data, ignore_errors=True)
         unfinished = self._home / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
