@@ -27,15 +27,13 @@ def up(own_mesh):
 def _full(mesh):
     """In place of the files that tell of the mesh stand folders: they cannot be written, as on a full disk."""
     for name in FILES:
-        path = mesh.state / name
-        path.rename(path.with_suffix(".before"))
-        path.mkdir()
+        (mesh.state / name).unlink()
+        (mesh.state / name).mkdir()
     try:
         yield
     finally:
         for name in FILES:
             (mesh.state / name).rmdir()
-            (mesh.state / name).with_suffix(".before").rename(mesh.state / name)
 
 
 def _until(condition, what):
