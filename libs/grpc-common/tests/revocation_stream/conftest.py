@@ -7,12 +7,19 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from grpc_common import revocation_stream
 from grpc_common.revocation_stream import KEY
 from localmesh.parts.valkey import SUPERUSER, Valkey
 
 
 def users() -> dict[str, object]:
     return {"users": ["auth", "items"], "readers": {KEY: ["items"]}, "writers": {KEY: ["auth"]}}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nobody give Valkey up because it, or this process, is held up for a while."""
+    monkeypatch.setattr(revocation_stream, "TIMEOUT", 20.0)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

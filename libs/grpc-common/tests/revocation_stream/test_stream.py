@@ -25,6 +25,7 @@ from grpc_common.revocations import Restore, Revocation, Revocations
 from localmesh.parts.valkey import Valkey
 
 PATIENCE = 30.0
+SOON = revocation_stream.TIMEOUT
 AWAY = (RedisError, OSError, TimeoutError)
 
 
@@ -189,8 +190,9 @@ async def test_a_valkey_that_is_away_at_the_start_is_waited_for_no_longer_than_a
 
 
 async def test_a_valkey_that_hangs_is_noticed(own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revocation_stream, "TIMEOUT", SOON)
     async with publisher(own_valkey) as auth, follower(own_valkey.url("items")) as (stream, revocations):
-        await auth.publish("before", later())
+        await until_published(auth, "before")
         os.kill(own_valkey.unit.pid, signal.SIGSTOP)
         try:
             with pytest.raises(ExternalServiceError, match="TimeoutError"):
