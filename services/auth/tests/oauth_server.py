@@ -88,7 +88,7 @@ async def serving(
         user_scopes=tuple(USER_SCOPES),
         http=where,
         guard_address_burst=guard_address_burst,
-        **{"password_grant": True, "database_pool_timeout": 10, **how},  # on a busy machine, too
+        **{"password_grant": True, **how},
     )
     url = settings.database_url.get_secret_value()
     await MIGRATIONS.upgrade(url)

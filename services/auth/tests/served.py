@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # there is no such class at run time
 BOOTSTRAP = "a one-time secret that is long enough"
 CHEAP = {"password_passes": 1, "password_memory": 1024}
 """Hashes that take a millisecond."""
+PATIENT = {"database_pool_timeout": 10, "database_statement_timeout": 20}
+"""Calls wait for the database also on a busy machine."""
 
 
 def settings_in(folder: Path, **settings: Any) -> AuthServiceSettings:
@@ -30,7 +32,7 @@ def settings_in(folder: Path, **settings: Any) -> AuthServiceSettings:
         key_file=folder / "keys.json",
         refresh_file=folder / "refresh",
         bootstrap_secret=SecretStr(BOOTSTRAP),
-        **{**CHEAP, **settings},
+        **{**CHEAP, **PATIENT, **settings},
     )
 
 
