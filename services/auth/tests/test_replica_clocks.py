@@ -16,7 +16,7 @@ from meshwork.auth.v1 import auth_service_pb2 as pb
 from meshwork.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 
 PASSWORD = "seven ducks in a quiet row"
-GRACE = 2
+GRACE = 8
 
 
 async def test_a_repeat_at_another_replica_has_the_same_successor_and_a_late_one_none(
