@@ -246,7 +246,7 @@ async def test_what_waits_too_long_is_unavailable_and_undone(
     migrated_url: str, families: SqlFamilies, engine: AsyncEngine, limits: Limits
 ) -> None:
     (family,) = await added(families, a_family())
-    async with engine.begin() as holder, open_engine(migrated_url, replace(limits, statement_timeout=0.1)) as other:
+    async with engine.begin() as holder, open_engine(migrated_url, replace(limits, statement_timeout=3)) as other:
         await holder.execute(text("UPDATE families SET generation = generation"))
         impatient = SqlFamilies(other)
         for verb in (

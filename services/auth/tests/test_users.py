@@ -452,7 +452,7 @@ class TestFaults:
         self, migrated_url: str, users: Users, engine: AsyncEngine, limits: Limits
     ) -> None:
         (user,) = await added(users, a_user())
-        async with engine.begin() as holder, open_engine(migrated_url, replace(limits, statement_timeout=0.1)) as other:
+        async with engine.begin() as holder, open_engine(migrated_url, replace(limits, statement_timeout=3)) as other:
             await holder.execute(text("UPDATE users SET version = version + 1"))
             with pytest.raises(ExternalServiceError):
                 await SqlUsers(other).set_roles(user.id, frozenset({"writer"}), "", ROLES)

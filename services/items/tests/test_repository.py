@@ -219,7 +219,7 @@ async def test_a_statement_that_waits_too_long_is_unavailable(
 ) -> None:
     item = an_item()
     await repository.add(Addition(item))
-    impatient = replace(limits, statement_timeout=0.1)
+    impatient = replace(limits, statement_timeout=3)
     async with open_engine(migrated_url, limits) as engine, engine.begin() as holder:
         await holder.execute(ITEMS.update().where(ITEMS.c.id == item.id).values(name="held"))
         async with open_engine(migrated_url, impatient) as other:
