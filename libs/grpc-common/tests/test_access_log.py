@@ -103,11 +103,11 @@ async def test_the_line_shows_the_budget_and_who_called():
     with capture_logs() as logs:
         async with in_process(register, [chain]) as channel:
             alice = (("authorization", "Bearer alice"),)
-            await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"), timeout=1, metadata=alice)
+            await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"), timeout=1.8, metadata=alice)
     (line,) = logs
     assert line["principal"] == "alice"
     # Core rounds up what it tells the server, and a busy machine takes its time.
-    assert 500 < line["left_ms"] < line["budget_ms"] < 1100
+    assert 0 < line["left_ms"] < line["budget_ms"] < 1_900  # the policy gives 2000
 
 
 async def test_health_checks_that_go_well_are_worth_a_debug_line_only():

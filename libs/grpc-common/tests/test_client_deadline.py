@@ -86,21 +86,21 @@ async def test_a_call_made_for_another_has_no_more_time_than_that():
     channel = ScriptedChannel(Answer())
     stub, _ = over_script(channel)
     outer = Call(Method("/a.B/C", "a.B", "C", request_streaming=False, response_streaming=False), None)
-    outer.deadline = time.monotonic() + 0.5
+    outer.deadline = time.monotonic() + 10
     token = current_call.set(outer)
     try:
         await stub.Read(text())
+        await stub.Read(text(), timeout=30)
         await stub.Read(text(), timeout=3)
-        await stub.Read(text(), timeout=0.1)
         outer.deadline = time.monotonic() - 1
         with pytest.raises(DeadlineSpentError):
             await stub.Read(text(), timeout=3)
     finally:
         current_call.reset(token)
     first, second, third = (attempt.timeout for attempt in channel.attempts)
-    assert first <= 0.5
-    assert second <= 0.5
-    assert third == 0.1
+    assert first <= 10
+    assert second <= 10
+    assert third == 3
 
 
 async def test_a_budget_goes_from_server_to_server():
@@ -118,10 +118,10 @@ async def test_a_budget_goes_from_server_to_server():
 
         async with serving(Server(Read=first), interceptors=[DeadlineInterceptor()]) as before:
             outer = Stub(await factory.create_channel(before, secure=False))
-            await outer.Read(text(), timeout=1.0)
+            await outer.Read(text(), timeout=2.5)
             await outer.Read(text())
-    assert seen[0] <= 1.0 + ROUNDED
-    assert 1.0 + ROUNDED < seen[1] <= TIMEOUT + ROUNDED
+    assert seen[0] <= 2.5 + ROUNDED
+    assert 2.5 + ROUNDED < seen[1] <= TIMEOUT + ROUNDED
 
 
 async def test_a_server_that_does_not_answer_is_given_up():

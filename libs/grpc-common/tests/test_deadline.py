@@ -32,8 +32,8 @@ async def test_a_callers_longer_deadline_does_not_lengthen_it():
     gate = Gate()
     async with in_process(gate.register, chain()) as channel:
         started = asyncio.get_running_loop().time()
-        assert await begin(channel, "Short", timeout=10).code() is StatusCode.DEADLINE_EXCEEDED
-        assert asyncio.get_running_loop().time() - started < 2
+        assert await begin(channel, "Short", timeout=30).code() is StatusCode.DEADLINE_EXCEEDED
+        assert asyncio.get_running_loop().time() - started < 15
 
 
 async def test_the_handler_sees_the_lesser_of_both():
@@ -44,9 +44,11 @@ async def test_the_handler_sees_the_lesser_of_both():
 
     gate = Gate(note)
     async with in_process(gate.register, chain()) as channel:
-        for method, timeout in (("Short", None), ("Short", 0.1), ("Plain", 5), ("Plain", None)):
+        for method, timeout in (("Long", None), ("Long", 5), ("Long", 15), ("Plain", None)):
             assert await begin(channel, method, timeout=timeout).code() is StatusCode.OK
-    assert [round(left, 1) for left, _, _ in seen] == [0.2, 0.1, 5.0, 30.0]
+    # Core rounds up what it tells the server, and a busy machine takes its time.
+    least = [10, 5, 10, 30]
+    assert all(lesser - 4 < left < lesser + 0.2 for (left, _, _), lesser in zip(seen, least, strict=True))
     assert all((own == 0.01 and long == left) or long - left < 0.01 for left, own, long in seen)
 
 

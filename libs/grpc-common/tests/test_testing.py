@@ -108,6 +108,7 @@ async def test_latency(items):
         started = time.monotonic()
         await get(channel)
         assert time.monotonic() - started >= 0.2
+    async with in_process(items.register, inside=[FaultInterceptor([Fault(latency=30)])]) as channel:
         late = rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="7"), timeout=0.1)
         assert await late.code() is StatusCode.DEADLINE_EXCEEDED
     assert items.entered == 1
