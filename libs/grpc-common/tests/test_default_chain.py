@@ -58,8 +58,10 @@ class Items(rpc.ItemServiceServicer):
     def __init__(self):
         self.open = asyncio.Event()
         self.open.set()
+        self.entered = asyncio.Event()
 
     async def GetItem(self, request, context):
+        self.entered.set()
         await self.open.wait()
         return pb.Item(id=request.id)
 
@@ -142,7 +144,7 @@ async def test_a_full_server_refuses_before_it_looks_at_tokens():
         items.open.clear()
         async with in_process(items.register, [Chain(chain)]) as channel:
             running = rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"), **ANYBODY)
-            await asyncio.sleep(0.2)
+            await items.entered.wait()
             code = await get(channel, timeout=5)
             items.open.set()
             await running

@@ -70,7 +70,7 @@ def test_a_collector_that_is_not_there_does_not_hold_up_the_end():
         tracing.tracer.start_span("lost").end()
         began = time.monotonic()
         assert not tracing.close(0.3)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 6  # it would try for 10 seconds
 
 
 @pytest.mark.parametrize(("ratio", "least", "most"), [(0.0, 0, 0), (0.5, 350, 650), (1.0, 1000, 1000)])

@@ -84,7 +84,7 @@ async def test_after_a_failure_nobody_asks_until_the_pause_is_over_and_it_is_tol
 
 async def test_one_tries_again_and_the_others_do_not_wait(valkey, monkeypatch):
     monkeypatch.setattr(valkey_link, "FIRST_PAUSE", 0.05)
-    async with open_link(valkey.url(SUPERUSER), connections=100, timeout=0.5, component="test") as link:
+    async with open_link(valkey.url(SUPERUSER), connections=100, timeout=3, component="test") as link:
         await link.ask(link.client.ping)
         os.kill(valkey.unit.pid, signal.SIGSTOP)
         try:
