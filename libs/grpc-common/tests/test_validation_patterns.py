@@ -67,9 +67,9 @@ def test_what_a_hostile_text_can_make_slow_is_refused(pattern):
 
 def test_the_slowest_pattern_taken_is_fast_enough():
     search = compile_pattern("^a*a*$", LONGEST).search
-    start = time.perf_counter()
+    start = time.thread_time()
     assert not search("a" * (LONGEST - 1) + "b")
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 @pytest.mark.parametrize(
