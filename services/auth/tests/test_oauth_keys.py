@@ -72,7 +72,7 @@ async def test_without_the_signer_known_keys_are_published_and_no_token_is_issue
 ) -> None:
     vault, later = await asyncio.to_thread(own_openbao.client), Later()
     async with (
-        TransitSigner(vault, "access", timeout=1.0) as signer,
+        TransitSigner(vault, "access", timeout=20) as signer,
         serving(tmp_path, signer, clock=later) as oauth,
     ):
         assert (await http.post(oauth.token, data=CLIENT)).status_code == 200
@@ -110,7 +110,7 @@ async def test_where_no_key_was_ever_read_the_keys_come_later(
     own_openbao: OpenBao, tmp_path: Path, http: httpx.AsyncClient
 ) -> None:
     vault = await asyncio.to_thread(own_openbao.client)
-    async with TransitSigner(vault, "access", timeout=1.0) as signer:
+    async with TransitSigner(vault, "access", timeout=20) as signer:
         await own_openbao.stop()
         async with serving(tmp_path, signer) as oauth:
             reply = await http.get(oauth.jwks)

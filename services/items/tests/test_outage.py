@@ -56,7 +56,7 @@ async def test_calls_fail_fast_and_go_on_after_the_restart(own_postgres: Postgre
                 began = time.monotonic()
                 with pytest.raises(grpc.aio.AioRpcError) as failed:
                     await call()
-                assert time.monotonic() - began < 2
+                assert time.monotonic() - began < 5
                 assert failed.value.code() is StatusCode.UNAVAILABLE
                 assert failed.value.details() == "the database cannot be reached or does not answer in time"
 
