@@ -1,5 +1,6 @@
 """Processes die, and are back at once with all that they had; what a person asks for is there."""
 
+import contextlib
 import json
 import os
 import signal
@@ -54,6 +55,16 @@ def _get(items, item_id):
         return None
 
 
+def _zombies(supervisor):
+    """Those that nobody waits for; a process of Postgres that has just ended is one for a moment, or gone."""
+    found = []
+    for each in supervisor.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if each.status() == psutil.STATUS_ZOMBIE:
+                found.append(each.pid)
+    return found
+
+
 def test_each_process_that_is_killed_is_back_in_time_with_its_data(own_mesh):
     own_mesh.up()
     with own_mesh.items() as items:
@@ -69,8 +80,7 @@ def test_each_process_that_is_killed_is_back_in_time_with_its_data(own_mesh):
             got = _until(lambda items=items: _get(items, made.id), BACK_WITHIN, f"no item after {name} was killed")
         took[name] = time.monotonic() - began
         assert got == made, name
-        zombies = [each.name() for each in supervisor.children(recursive=True) if each.status() == psutil.STATUS_ZOMBIE]
-        assert zombies == [], name
+        _until(lambda: not _zombies(supervisor), 5, f"a zombie is left after {name} was killed")
     print("seconds:", {name: round(seconds, 1) for name, seconds in took.items()})
     out = own_mesh("status")[1]
     assert "ended by SIGKILL" in out
