@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from grpc_common.settings import (
@@ -143,6 +143,43 @@ def test_a_bad_secret_is_not_shown(refused):
     assert refused(SHOP_DATABASE_URL="hunter2") == [
         "SHOP_DATABASE_URL is not valid; its value is secret and not shown."
     ]
+
+
+@pytest.mark.parametrize("nested", ["GRPC", "HTTP", "AUTH"])
+def test_a_misspelt_key_of_json(refused, nested):
+    (problem,) = refused(**{f"SHOP_{nested}": '{"hots": "x"}'})
+    assert problem.startswith(f"SHOP_{nested}__HOTS is not a setting of this service")
+
+
+class Loose(BaseModel):
+    size: int = 3
+
+
+class Thawed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+type Named[T] = dict[str, T]
+
+
+@pytest.mark.parametrize("loose", [Loose, Thawed])
+@pytest.mark.parametrize("held", [lambda m: m, lambda m: m | None, lambda m: tuple[m, ...], lambda m: Named[m]])
+def test_settings_that_take_what_is_misspelt_cannot_be_defined(loose, held):
+    class Middle(BaseModel):
+        model_config = ConfigDict(frozen=True, extra="forbid")
+        inner: held(loose)
+
+    with pytest.raises(TypeError, match=rf"{loose.__name__} holds settings: give it .*frozen=True"):
+
+        class Shop(ServiceSettings):
+            middle: Middle
+
+
+def test_settings_that_are_loosened_cannot_be_defined():
+    with pytest.raises(TypeError, match="Shop holds settings"):
+
+        class Shop(ServiceSettings):
+            model_config = SettingsConfigDict(extra="ignore")
 
 
 def test_a_nested_setting_that_is_no_json(refused):

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, TypeAliasType, get_args
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, model_validator
@@ -149,6 +149,8 @@ class GRPCSettings(BaseModel):
 class AuthSettings(BaseModel):
     """Whose access tokens a service accepts. Without `jwks` it asks for none, and then listens on loopback only."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     jwks: str = Field(default="", description="The issuer's keys: the URL of its JWKS, or the path of a file.")
     jwks_socket: Path | None = Field(
         default=None, description="A Unix socket, such as a sidecar's, through which the URL is reached."
@@ -169,7 +171,11 @@ class AuthSettings(BaseModel):
 
 
 class ServiceSettings(BaseSettings):
-    """What every service can be told; a service adds its own fields and an `env_prefix`."""
+    """What every service can be told; a service adds its own fields and an `env_prefix`.
+
+    A class of settings, or one that it holds, which could be changed later or would take a misspelt key in silence
+    cannot be defined: TypeError.
+    """
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -200,6 +206,17 @@ class ServiceSettings(BaseSettings):
         le=65535,
         description="The port of the Prometheus endpoint; unset: there is none.",
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse the class unless it is strict, with all that it holds."""
+        super().__pydantic_init_subclass__(**kwargs)
+        for model in settings_models(cls):
+            if not model.model_config.get("frozen") or model.model_config.get("extra") != "forbid":
+                raise TypeError(
+                    f"{model.__module__}.{model.__qualname__} holds settings: give it "
+                    'model_config = ConfigDict(frozen=True, extra="forbid")'
+                )
 
     @model_validator(mode="after")
     def _tokens_are_asked_for(self) -> Self:
@@ -239,6 +256,20 @@ def variables(cls: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
             yield variable, field
         else:
             yield from variables(nested, f"{variable}{DELIMITER}")
+
+
+def settings_models(cls: type[BaseModel]) -> list[type[BaseModel]]:
+    """Return `cls` and every model that it holds at any depth, each once: also in a list, a mapping or a union."""
+    found, waiting = list[type[BaseModel]](), list[Any]([cls])
+    while waiting:
+        kind = waiting.pop()
+        waiting += get_args(kind)
+        if isinstance(kind, TypeAliasType):
+            waiting.append(kind.__value__)
+        elif isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in found:
+            found.append(kind)
+            waiting += (field.annotation for field in kind.model_fields.values())
+    return found
 
 
 def _nested(field: FieldInfo) -> type[BaseModel] | None:
