@@ -202,6 +202,7 @@ def test_property_4():
     """A call is answered exactly when its token is good, and else ends as UNAUTHENTICATED; no handler sees a bad one.
 
     **Feature: grpc-microservices-support, Property 4: JWT Authentication Validation**
+    **Feature: grpc-code-review, Property 8: JWT Validation Security**
     """
     with asyncio.Runner() as runner:
         context = World().serve()
@@ -237,7 +238,10 @@ def test_property_4():
 
 
 def test_roles_and_scopes_are_what_the_policy_says():
-    """R5: any of the roles and all of the scopes, over every policy there can be of them."""
+    """R5: any of the roles and all of the scopes, over every policy there can be of them.
+
+    **Feature: grpc-code-review, Property 9: Method-Level Authorization**
+    """
     with asyncio.Runner() as runner:
         context = World().serve()
         world = runner.run(context.__aenter__())

@@ -2,6 +2,7 @@
 
 import grpc
 import pytest
+from google.protobuf.wrappers_pb2 import StringValue
 from grpc import StatusCode
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from grpc_common.interceptors.error import ErrorInterceptor
 from grpc_common.testing import in_process
 from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1 import items_service_pb2_grpc as rpc
+
+KINDS = ["unary_unary", "unary_stream", "stream_unary", "stream_stream"]
 
 
 class Items(rpc.ItemServiceServicer):
@@ -79,15 +82,113 @@ class MessageReader(Reader):
     sees_messages = True
 
 
+class Signing(Interceptor):
+    """Adds its name to each request on the way in, and to each reply on the way out."""
+
+    sees_messages = True
+
+    def __init__(self, name):
+        self.name = name
+
+    def wrap(self, method, call_next):
+        async def run(call, request):
+            if method.request_streaming:
+                request = self.each(request)
+            else:
+                request.value += self.name
+            if method.response_streaming:
+                call.context = SigningContext(call.context, self.name)
+            reply = await call_next(call, request)
+            if not method.response_streaming:
+                reply.value += self.name
+            return reply
+
+        return run
+
+    async def each(self, requests):
+        async for request in requests:
+            request.value += self.name
+            yield request
+
+
+class SigningContext:
+    def __init__(self, context, name):
+        self.context, self.name = context, name
+
+    def __getattr__(self, attribute):
+        return getattr(self.context, attribute)
+
+    async def write(self, message):
+        message.value += self.name
+        await self.context.write(message)
+
+
+class Echo:
+    """A method of each kind that answers with what it was sent, and keeps it."""
+
+    def __init__(self):
+        self.received = []
+
+    def heard(self, request):
+        self.received.append(request.value)
+        return StringValue(value=request.value + "|")
+
+    async def unary_unary(self, request, context):
+        return self.heard(request)
+
+    async def unary_stream(self, request, context):
+        yield self.heard(request)
+
+    async def stream_unary(self, requests, context):
+        return [self.heard(request) async for request in requests][-1]
+
+    async def stream_stream(self, requests, context):
+        async for request in requests:
+            yield self.heard(request)
+
+    def register(self, server):
+        handlers = {
+            kind: getattr(grpc, f"{kind}_rpc_method_handler")(
+                getattr(self, kind), StringValue.FromString, StringValue.SerializeToString
+            )
+            for kind in KINDS
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
+
+
+async def echoed(channel, kind, text):
+    method = getattr(channel, kind)(f"/test.Echo/{kind}", StringValue.SerializeToString, StringValue.FromString)
+    call = method(iter([StringValue(value=text)]) if kind.startswith("stream") else StringValue(value=text))
+    if kind.endswith("stream"):
+        return [reply.value async for reply in call]
+    return [(await call).value]
+
+
 @settings(max_examples=100, deadline=None)
-@given(names=st.lists(st.text("abcdef", min_size=1, max_size=3), unique=True, max_size=6), alone=st.booleans())
-async def test_interceptors_run_in_the_order_they_are_given(names, alone):
-    """**Feature: grpc-microservices-support, Property 5: Interceptor Execution Order**"""
-    notes = []
-    interceptors = [Named(name, notes) for name in names]
-    async with in_process(register, interceptors if alone else [Chain(interceptors)]) as channel:
-        await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"))
+@given(
+    names=st.lists(st.text("abcdef", min_size=1, max_size=3), unique=True, max_size=6),
+    kind=st.sampled_from(KINDS),
+    how=st.sampled_from(["one chain", "one by one", "two chains"]),
+)
+async def test_interceptors_run_in_the_order_they_are_given(names, kind, how):
+    """Each is entered and left in its order, and receives what the one before it made, requests and replies alike.
+
+    **Feature: grpc-microservices-support, Property 5: Interceptor Execution Order**
+    **Feature: grpc-code-review, Property 2: Interceptor Chain Execution Order**
+    """
+    notes, echo = [], Echo()
+    parts = [part for name in names for part in (Named(name, notes), Signing(name))]
+    cut = len(parts) // 2
+    interceptors = {
+        "one chain": [Chain(parts)],
+        "one by one": parts,
+        "two chains": [Chain(parts[:cut]), Chain(parts[cut:])],
+    }[how]
+    async with in_process(echo.register, interceptors) as channel:
+        replies = await echoed(channel, kind, ">")
     assert notes == [f"+{name}" for name in names] + [f"-{name}" for name in reversed(names)]
+    assert echo.received == [">" + "".join(names)]
+    assert replies == [">" + "".join(names) + "|" + "".join(reversed(names))]
 
 
 @pytest.mark.parametrize("alone", [True, False])

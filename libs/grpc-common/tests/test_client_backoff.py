@@ -29,7 +29,7 @@ def drawn(seed):
 @settings(max_examples=200)
 @given(initial=seconds, growth=st.floats(1, 1000), retry=st.integers(1, 10_000), seed=st.integers())
 def test_a_pause_is_drawn_below_a_bound_that_doubles_up_to_a_maximum(initial, growth, retry, seed):
-    """P7."""
+    """**Feature: grpc-microservices-support, Property 7: Retry with Exponential Backoff**"""
     backoff = Backoff(initial, initial * growth)
     bound = min(initial * growth, initial * 2.0 ** min(retry - 1, 900))
     assert backoff.bound(retry) == pytest.approx(bound)
@@ -50,7 +50,10 @@ def test_jitter_is_full():
     seed=st.integers(0, 2**32),
 )
 def test_a_failed_call_is_repeated_after_such_pauses(failures, took, seed):
-    """P7: through the whole client, in virtual time."""
+    """Through the whole client, in virtual time.
+
+    **Feature: grpc-microservices-support, Property 7: Retry with Exponential Backoff**
+    """
 
     async def scenario():
         answers = [Answer(StatusCode.UNAVAILABLE, time) for time in took[:failures]] + [Answer(seconds=took[6])]

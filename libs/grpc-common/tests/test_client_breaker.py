@@ -72,7 +72,11 @@ steps = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(steps=steps, threshold=st.integers(1, 6), recovery=st.floats(0.5, 10), probes=st.integers(1, 3))
 def test_the_breaker_goes_from_state_to_state_as_its_model_does(steps, threshold, recovery, probes):
-    """P8: for any sequence of results, also of calls that overlap and end after the state has changed."""
+    """For any sequence of results, also of calls that overlap and end after the state has changed.
+
+    **Feature: grpc-microservices-support, Property 8: Circuit Breaker State Transitions**
+    **Feature: grpc-code-review, Property 6: Circuit Breaker State Transitions**
+    """
     config = CircuitBreakerConfig(threshold, recovery, minimum_calls=NEVER_BY_RATIO, half_open_max_calls=probes)
     clock = FixedClock(0.0)
     told = []

@@ -32,7 +32,10 @@ TARGETS = ["127.0.0.1:1", "127.0.0.1:2", "unix:/nowhere.sock"]
     )
 )
 def test_there_are_as_many_channels_as_there_are_keys_in_use(steps):
-    """R6: whatever is opened, closed twice or forgotten; and none is left."""
+    """R6: whatever is opened, closed twice or forgotten; and none is left.
+
+    **Feature: grpc-code-review, Property 5: Channel Reuse Consistency**
+    """
 
     async def scenario():
         factory = make_factory()

@@ -45,7 +45,10 @@ answers = st.builds(Answer, statuses, st.floats(0, 3))
 @settings(max_examples=200, deadline=None)
 @given(script=st.lists(answers, min_size=1, max_size=5), timeout=st.none() | st.floats(0.001, 8))
 def test_no_call_outlasts_its_deadline_whatever_its_attempts_do(script, timeout):
-    """P9: in virtual time; every attempt is sent with what is left, and none when nothing is."""
+    """In virtual time; every attempt is sent with what is left, and none when nothing is.
+
+    **Feature: grpc-microservices-support, Property 9: Deadline Enforcement**
+    """
 
     async def scenario():
         channel = ScriptedChannel(*script)

@@ -405,7 +405,7 @@ class ByTheBook:
 @settings(max_examples=120, deadline=None)
 @given(steps=STEPS)
 async def test_health_protocol_compliance(steps):
-    """**Feature: grpc-microservices-support, Property 4: Health Check Protocol Compliance**"""
+    """**Feature: grpc-code-review, Property 4: Health Check Protocol Compliance**"""
     database = Switch()
     health = HealthServicer([database.check()], services=["a.A"])
     book = ByTheBook()

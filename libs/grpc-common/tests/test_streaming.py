@@ -40,7 +40,7 @@ def others() -> set["asyncio.Task[object]"]:
 @given(count=st.integers(0, 60), size=st.integers(1, 12))
 @settings(max_examples=100, deadline=None)
 async def test_batches_keep_the_order_and_leave_nothing_out(count: int, size: int) -> None:
-    """**Feature: grpc-microservices-support, Property 11: Client Streaming Request Processing**"""
+    """**Feature: grpc-microservices-support, Property 11: Client Streaming Message Reception**"""
     found = [batch async for batch in batched(aiter(Source(count)), size)]
 
     assert [each for batch in found for each in batch] == list(range(count))
@@ -60,7 +60,7 @@ async def test_a_batch_that_an_error_cuts_is_not_given() -> None:
 @given(count=st.integers(0, 60), ahead=st.integers(1, 12))
 @settings(max_examples=100, deadline=None)
 async def test_every_request_is_answered_in_its_order(count: int, ahead: int) -> None:
-    """**Feature: grpc-microservices-support, Property 10: Server Streaming Response Order and Completion**"""
+    """**Feature: grpc-microservices-support, Property 10: Server Streaming Message Delivery**"""
     found = [answer async for answer in answered(aiter(Source(count)), times_ten, ahead=ahead)]
 
     assert found == [number * 10 for number in range(count)]

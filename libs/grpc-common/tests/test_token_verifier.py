@@ -108,7 +108,11 @@ def test_what_the_issuer_signed_is_accepted(algorithm, subject, roles, scopes, l
 @given(algorithm=algorithms, data=st.data())
 @settings(max_examples=600, deadline=None)
 def test_a_token_with_one_character_changed_is_refused(algorithm, data):
-    """**Feature: grpc-microservices-support, Property 4: JWT Authentication Validation** (mutations)"""
+    """By mutations.
+
+    **Feature: grpc-microservices-support, Property 4: JWT Authentication Validation**
+    **Feature: grpc-code-review, Property 8: JWT Validation Security**
+    """
     token = makers[algorithm].token(roles=["editor"])
     at = data.draw(st.integers(0, len(token) - 1), label="at")
     character = data.draw(st.sampled_from(BASE64URL + ".=+/ \n\x00é"), label="character")

@@ -191,7 +191,11 @@ kinds = st.sampled_from(["unary_unary", "unary_stream", "stream_unary", "stream_
 @given(kind=kinds, parent=st.one_of(valid_parents, later_parents, broken_parents), state=states, ratio=st.booleans())
 @example(kind="unary_stream", parent=VALID, state={"a": "1"}, ratio=False)
 def test_a_trace_goes_on_across_services(kind, parent, state, ratio):
-    """**Feature: grpc-microservices-support, Property 13: Trace Context Propagation**"""
+    """A trace goes over two hops, for all four kinds of RPC.
+
+    **Feature: grpc-microservices-support, Property 13: Trace Context Propagation**
+    **Feature: grpc-code-review, Property 7: Trace Context Propagation**
+    """
     header = ",".join(f"{key}={value}" for key, value in state.items())
     metadata = (("traceparent", parent), *([("tracestate", header)] if state else ()), ("baggage", "tenant=blue"))
     sent = span_context(TraceContextTextMapPropagator().extract(dict(metadata), context.Context()))

@@ -167,6 +167,8 @@ def test_r7_a_field_that_is_not_present_is_not_checked(values):
 
 
 def test_r7_injections_arrive_as_they_were_sent_or_not_at_all():
+    """**Feature: grpc-code-review, Property 10: Protobuf Message Validation**"""
+
     async def send(values):
         try:
             reply = await stub.CreateItem(pb.CreateItemRequest(**values))

@@ -71,7 +71,7 @@ def part(token: str, number: int) -> dict:
 async def test_services_take_a_token_of_either_signer(
     open_signer: OpenSigner, algorithm: Algorithm, clock: FixedClock
 ) -> None:
-    """**Feature: grpc-microservices-support, Property 4: JWT Authentication Validation**"""
+    """P4."""
     async with open_signer(algorithm) as signer:
         ring = KeyRing(signer, SCHEDULE, refresh=10, clock=clock)
         issued = await tokens_of(ring, clock).issue(ALICE)
