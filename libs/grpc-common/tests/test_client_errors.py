@@ -1,20 +1,30 @@
 """Statuses become the errors they were."""
 
+import copy
+import pickle
+
+import grpc
 import pytest
 from google.protobuf import any_pb2
 from google.rpc import status_pb2
 from grpc import RpcError, StatusCode
+from grpc_status import rpc_status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client_kit import Server, Stub, make_factory, serving, text
+from client_kit import METHODS, Server, Stub, make_factory, serving, text
 from grpc_common.chain import Chain
 from grpc_common.client.remote_error import (
+    _CLASSES,
     DETAIL_KEY,
     STATUS_KEY,
+    CircuitOpenError,
+    ConnectionFailedError,
+    DeadlineSpentError,
     RemoteError,
     RemoteNotFoundError,
     RemoteUnavailableError,
+    own_error,
     remote_error,
 )
 from grpc_common.errors import (
@@ -52,7 +62,7 @@ async def test_an_error_arrives_as_what_it_was_raised_as(cls):
     assert isinstance(error, RpcError)
     assert error.status is ERROR_STATUS_MAP[cls]
     assert error.message == "what happened"
-    assert error.reason == error.code == cls.code
+    assert error.reason == cls.reason
     assert error.domain == error.method[1:].rpartition("/")[0]
     assert error.metadata["item"] == "7"
     assert "what happened" in str(error)
@@ -83,13 +93,13 @@ async def test_when_to_come_back_arrives_and_is_told_on():
 
 async def test_an_own_code_arrives():
     class ItemLockedError(ConflictError):
-        code = "ITEM_LOCKED"
+        reason = "ITEM_LOCKED"
 
     error = await raised(ItemLockedError("item 7 is locked"))
     assert isinstance(error, ConflictError)
     assert error.reason == "ITEM_LOCKED"
-    assert error.code == "ITEM_LOCKED"
-    assert ConflictError.code == "ALREADY_EXISTS"  # of the class, and of nobody else
+    assert error.reason == "ITEM_LOCKED"
+    assert ConflictError.reason == "ALREADY_EXISTS"  # of the class, and of nobody else
 
 
 async def test_an_error_that_passes_through_a_handler_stays_what_it_is():
@@ -164,3 +174,126 @@ async def test_an_unavailable_server_is_an_external_service():
     error = remote_error(StatusCode.UNAVAILABLE, "", method="/a.B/C")
     assert isinstance(error, RemoteUnavailableError)
     assert isinstance(error, ExternalServiceError)
+
+
+KINDS = {"unary_unary": "Write", "unary_stream": "List", "stream_unary": "Pour", "stream_stream": "Chat"}
+
+
+def begin(channel, kind, name, request=None):
+    """Make a call of any kind through `channel`, plain or ours."""
+    make = getattr(channel, kind)(f"/grpc_common.tests.client.v1.ClientService/{name}")
+    return make(iter([b""]) if kind.startswith("stream") else b"")
+
+
+async def ended(call):
+    """Wait for the call and return what it raised."""
+    with pytest.raises(grpc.RpcError) as caught:
+        if hasattr(call, "__aiter__"):
+            async for _ in call:
+                pass
+        else:
+            await call
+    return caught.value
+
+
+def shown(metadata):
+    return sorted((key, value) for key, value in metadata if key not in {"date", "server"})
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("details", ["", "no item 7", "zwölf\n\t% 100%25 \u2028"])
+@pytest.mark.parametrize("status", [status for status in StatusCode if status is not StatusCode.OK])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_error_answers_as_that_of_grpc_aio(kind, status, details, early):
+    async def fail(request, context):
+        if kind.startswith("stream"):
+            async for _ in request:  # or grpc.aio's own write could put INTERNAL in the place of the status
+                pass
+        if early:
+            await context.send_initial_metadata((("x-first", "1"), ("x-first-bin", b"\0")))
+        trailers = (("k", "1"), ("k", "2"), ("k-bin", b"\xff\0"))
+        await context.abort(status, details, trailers)
+
+    async def unary(request, context):
+        await fail(request, context)
+
+    async def stream(request, context):
+        await fail(request, context)
+        yield text()
+
+    name = KINDS[kind]
+    behaviors = {name: stream if METHODS[name][0].endswith("_stream") else unary}
+    async with (
+        make_factory() as factory,
+        serving(Server(**behaviors)) as target,
+        grpc.aio.insecure_channel(target) as plain,
+    ):
+        theirs = await ended(begin(plain, kind, name))
+        ours = await ended(begin(await factory.create_channel(target, secure=False), kind, name))
+    assert isinstance(ours, RemoteError)
+    assert isinstance(ours, _CLASSES.get(status, RemoteError))
+    assert ours.code() is theirs.code() is status
+    assert ours.details() == theirs.details() == details
+    assert shown(ours.trailing_metadata()) == shown(theirs.trailing_metadata())
+    if kind.endswith("_unary"):  # of a stream grpc.aio itself may lose it when the status comes close behind
+        assert shown(ours.initial_metadata()) == shown(theirs.initial_metadata())
+        assert bool(shown(ours.initial_metadata())) is early
+    assert ours.trailing_metadata().get_all("k") == ["1", "2"]
+    assert ours.debug_error_string()
+    assert rpc_status.from_call(ours) is rpc_status.from_call(theirs) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(message=st.text(min_size=1, max_size=600), kind=st.sampled_from([NotFoundError, ConflictError, RateLimitError]))
+async def test_grpcs_own_reader_of_details_takes_ours(message, kind):
+    error = await raised(kind(message))
+    found = rpc_status.from_call(error)
+    assert (found.code, found.message) == (error.status.value[0], error.details())
+    assert found.details[0].type_url.endswith("google.rpc.ErrorInfo")
+
+
+async def test_grpcs_own_reader_of_details_takes_our_calls():
+    async def behavior(request, context):
+        raise NotFoundError("no item 7")
+
+    async with make_factory() as factory, serving(Server(Write=behavior), interceptors=CHAIN) as target:
+        stub = Stub(await factory.create_channel(target, secure=False))
+        found = await rpc_status.aio.from_call(stub.Write(text()))
+    assert (found.code, found.message) == (5, "no item 7")
+
+
+OWN = [
+    own_error(cls, status, "nothing was sent", method="/a.B/C", reason="WHY", retry_after=1.0)
+    for cls, status in [
+        (CircuitOpenError, StatusCode.UNAVAILABLE),
+        (ConnectionFailedError, StatusCode.UNAVAILABLE),
+        (DeadlineSpentError, StatusCode.DEADLINE_EXCEEDED),
+    ]
+]
+SENT = [
+    remote_error(status, "what happened", method="/a.B/C", trailers=(("k", "v"),), initial=(("i", b""),), debug="core")
+    for status in StatusCode
+    if status is not StatusCode.OK
+]
+
+
+@pytest.mark.parametrize("error", OWN)
+def test_an_error_that_no_server_sent_reads_alike(error):
+    assert rpc_status.from_call(error).message == error.details() == "nothing was sent"
+    assert error.code() is error.status
+    assert not list(error.initial_metadata())
+
+
+def pickled(error):
+    return pickle.loads(pickle.dumps(error))  # noqa: S301  # our own
+
+
+@pytest.mark.parametrize("double", [copy.copy, copy.deepcopy, pickled])
+@pytest.mark.parametrize("error", [*OWN, *SENT], ids=lambda error: type(error).__name__)
+def test_an_error_survives_copying_and_pickling(error, double):
+    again = double(error)
+    assert type(again) is type(error)
+    assert vars(again) == vars(error)
+    assert (str(again), repr(again), again.args) == (str(error), repr(error), error.args)
+    assert str(again) == f"/a.B/C: {error.code().name}: {error.details()}"
+    assert shown(again.trailing_metadata()) == shown(error.trailing_metadata())

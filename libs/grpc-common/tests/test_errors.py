@@ -30,7 +30,7 @@ EXPECTED = {
 
 
 class ItemLockedError(errors.ConflictError):
-    code = "ITEM_LOCKED"
+    reason = "ITEM_LOCKED"
 
 
 class Raising(rpc.ItemServiceServicer):
@@ -93,7 +93,7 @@ async def test_every_error_reaches_the_caller_whatever_it_holds(kind, message, f
     """**Feature: grpc-microservices-support, Property 3: Domain Error to gRPC Status Mapping**"""
     error, detail, status = await failed(kind(message, field=field, metadata=metadata))
     assert error.code() is EXPECTED.get(kind, StatusCode.ALREADY_EXISTS)
-    assert detail.code == kind.code == unpack(status, error_details_pb2.ErrorInfo).reason
+    assert detail.code == kind.reason == unpack(status, error_details_pb2.ErrorInfo).reason
     assert status.code == error.code().value[0]
     assert "x-forged" not in dict(error.trailing_metadata())
 

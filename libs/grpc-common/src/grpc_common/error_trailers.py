@@ -34,7 +34,7 @@ def error_trailers(
     domain: str,
     facts: Mapping[str, str],
 ) -> Trailers:
-    """Return both trailers. `domain` says whose error codes these are; `facts` join the error's own metadata."""
+    """Return both trailers. `domain` says whose reasons these are; `facts` join the error's own metadata."""
     known = exception if isinstance(exception, AppException) else None
     code = error_code(exception, status)
     metadata = {clip(key, 64): clip(value, MAX_TEXT) for key, value in (known.metadata if known else {}).items()}
@@ -53,7 +53,7 @@ def error_trailers(
 
 def error_details(error: AppException) -> list[errors_pb2.ErrorDetail]:
     """Return the error for a reply that reports errors of its parts: one detail for each bad field, or just one."""
-    code = clip(error.code, 64)
+    code = clip(error.reason, 64)
     if isinstance(error, ValidationError) and error.violations:
         return [_detail(code, violation.message, violation.field, {}) for violation in error.violations]
     return [_detail(code, error.message, error.field, error.metadata)]
@@ -62,8 +62,8 @@ def error_details(error: AppException) -> list[errors_pb2.ErrorDetail]:
 def error_code(exception: BaseException, status: StatusCode) -> str:
     """Return the stable code: the error's own, or that of its status where the exception is none of ours."""
     if isinstance(exception, AppException):
-        return clip(exception.code, 64)
-    return AppException.code if status is StatusCode.INTERNAL else status.name
+        return clip(exception.reason, 64)
+    return AppException.reason if status is StatusCode.INTERNAL else status.name
 
 
 def clip(text: str, limit: int) -> str:

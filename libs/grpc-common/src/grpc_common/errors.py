@@ -17,7 +17,7 @@ anything else               INTERNAL, and nothing of it is told
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 from grpc import StatusCode
 
@@ -25,11 +25,11 @@ from grpc import StatusCode
 class AppException(Exception):  # noqa: N818  # the specification's name
     """An error whose message is meant for the caller: one sentence, without driver texts or secrets.
 
-    `code` is a stable upper-case name; a subclass may set a finer one (ITEM_LOCKED) and keeps its parent's status.
+    `reason` is a stable upper-case name; a subclass may set a finer one (ITEM_LOCKED) and keeps its parent's status.
     `field` is the path of the request field at fault, `metadata` further facts; the caller sees both.
     """
 
-    code: ClassVar[str] = "INTERNAL_ERROR"
+    reason: str = "INTERNAL_ERROR"
 
     def __init__(self, message: str, *, field: str = "", metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class FieldViolation:
 class ValidationError(AppException):
     """The request is wrong whatever the state of the service; every violation is reported, the first one as `field`."""
 
-    code = "INVALID_ARGUMENT"
+    reason = "INVALID_ARGUMENT"
 
     def __init__(
         self,
@@ -71,43 +71,43 @@ class ValidationError(AppException):
 class NotFoundError(AppException):
     """The thing asked for does not exist."""
 
-    code = "NOT_FOUND"
+    reason = "NOT_FOUND"
 
 
 class UnauthorizedError(AppException):
     """Nobody knows who is calling: the credentials are missing, expired or wrong."""
 
-    code = "UNAUTHENTICATED"
+    reason = "UNAUTHENTICATED"
 
 
 class ForbiddenError(AppException):
     """The caller is known and may not do this."""
 
-    code = "PERMISSION_DENIED"
+    reason = "PERMISSION_DENIED"
 
 
 class ConflictError(AppException):
     """Another thing already has this name or key."""
 
-    code = "ALREADY_EXISTS"
+    reason = "ALREADY_EXISTS"
 
 
 class AbortedError(AppException):
     """The thing changed since the caller read it (AIP-154: a stale etag); read again, then try again."""
 
-    code = "ABORTED"
+    reason = "ABORTED"
 
 
 class OutOfRangeError(AppException):
     """What is asked for lies before the first or after the last that there is (a token too old); start anew."""
 
-    code = "OUT_OF_RANGE"
+    reason = "OUT_OF_RANGE"
 
 
 class RateLimitError(AppException):
     """The caller asks for too much; it may come back after `retry_after` seconds."""
 
-    code = "RATE_LIMITED"
+    reason = "RATE_LIMITED"
 
     def __init__(
         self,
@@ -124,13 +124,13 @@ class RateLimitError(AppException):
 class ExternalServiceError(AppException):
     """Something the service depends on is out of reach (a lost connection, an exhausted pool); later may be better."""
 
-    code = "EXTERNAL_SERVICE_ERROR"
+    reason = "EXTERNAL_SERVICE_ERROR"
 
 
 class DatabaseError(AppException):
     """The database did not do what it must; trying again is no use."""
 
-    code = "DATABASE_ERROR"
+    reason = "DATABASE_ERROR"
 
 
 ERROR_STATUS_MAP: Final[dict[type[AppException], StatusCode]] = {

@@ -21,7 +21,7 @@ class LoginRefusedError(UnauthorizedError):
     caller.
     """
 
-    code = "LOGIN_REFUSED"
+    reason = "LOGIN_REFUSED"
 
     def __init__(self) -> None:
         super().__init__("the user name or the password is wrong")

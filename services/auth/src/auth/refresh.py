@@ -28,7 +28,7 @@ _TOKEN: Final = re.compile(r"mrt_([0-9a-f]{32})\.(0|[1-9][0-9]{0,8})\.([A-Za-z0-
 class RefreshRefusedError(UnauthorizedError):
     """The refresh token proves nothing; why is for the log and not for the caller."""
 
-    code = "REFRESH_TOKEN_REFUSED"
+    reason = "REFRESH_TOKEN_REFUSED"
 
     def __init__(self) -> None:
         super().__init__("the refresh token is not accepted: log in again")

@@ -8,7 +8,7 @@ from grpc_common.errors import ForbiddenError
 class ScopeRefusedError(ForbiddenError):
     """A scope was asked for that the token may not have."""
 
-    code = "SCOPE_REFUSED"
+    reason = "SCOPE_REFUSED"
 
 
 def granted(wanted: Collection[str], allowed: frozenset[str]) -> frozenset[str]:

@@ -19,7 +19,7 @@ from grpc_common.errors import AppException, UnauthorizedError
 class ClientRefusedError(UnauthorizedError):
     """Id and secret are not those of a client."""
 
-    code = "CLIENT_REFUSED"
+    reason = "CLIENT_REFUSED"
 
     def __init__(self) -> None:
         super().__init__("the client id or the client secret is wrong")

@@ -26,7 +26,7 @@ type Ask = Callable[..., Mapping[str, Any]]
 class VaultRefusedError(ExternalServiceError):
     """OpenBao does not let us in, and somebody must do something about it: the message says what."""
 
-    code = "VAULT_REFUSED"
+    reason = "VAULT_REFUSED"
 
 
 @dataclass(frozen=True, slots=True)

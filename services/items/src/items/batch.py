@@ -12,7 +12,7 @@ from items.repository import Addition, ItemRepository
 class BatchTooLongError(ValidationError):
     """The call has more items than one may have."""
 
-    code = "BATCH_TOO_LONG"
+    reason = "BATCH_TOO_LONG"
 
 
 @dataclass(slots=True)

@@ -130,6 +130,7 @@ class ClientCall:
             rpc.code(),
             rpc.details() or "",
             method=method.plan.path,
+            initial=as_trailers(rpc.initial_metadata()),
             trailers=trailers,
             debug=rpc.debug_error_string() or "",
             attempts=self.attempts,

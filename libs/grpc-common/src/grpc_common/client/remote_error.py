@@ -1,5 +1,8 @@
 """What a caller gets when its call fails: the same typed errors as in the service called.
 
+Each is a `grpc.RpcError`, too, and answers what `grpc.aio.AioRpcError` answers: `code()`, `details()`,
+`initial_metadata()`, `trailing_metadata()`, `debug_error_string()`.
+
 RemoteError                    any failed call: status, reason, retry_after, violations, trailers
   RemoteValidationError        INVALID_ARGUMENT      is a ValidationError
   RemoteNotFoundError          NOT_FOUND             is a NotFoundError
@@ -18,12 +21,12 @@ RemoteError                    any failed call: status, reason, retry_after, vio
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
-from grpc import StatusCode
+from grpc import StatusCode, aio
 
 from grpc_common.error_trailers import DETAIL_KEY, STATUS_KEY
 from grpc_common.errors import (
@@ -44,17 +47,12 @@ from meshwork.common.v1 import errors_pb2
 type Trailers = tuple[tuple[str, str | bytes], ...]
 
 
-if TYPE_CHECKING:
-    _RpcError = Exception  # in the stubs an RpcError has the methods of one of its subclasses
-else:
-    _RpcError = grpc.RpcError
-
-
-class RemoteError(_RpcError):
+class RemoteError(grpc.RpcError):
     """A failed call. Let one pass out of a handler, and the handler's own caller gets the same status and message."""
 
     status: StatusCode
     message: str
+    """What happened; the name of the status in words where the server says nothing."""
     reason: str
     """The stable code of ErrorInfo, such as ITEM_LOCKED; the name of the status where the server gives none."""
     domain: str
@@ -74,6 +72,28 @@ class RemoteError(_RpcError):
     """What gRPC core says of the connection; for logs, not for callers."""
     attempts: int
     """How often the call was tried; 0 when nothing was sent."""
+    _details: str
+    _initial: Trailers
+
+    def code(self) -> StatusCode:
+        """Return the status."""
+        return self.status
+
+    def details(self) -> str:
+        """Return the text that came with the status, as it was sent: "" where `message` is ours."""
+        return self._details
+
+    def initial_metadata(self) -> aio.Metadata:
+        """Return what the server sent first in the last attempt; empty when it sent nothing but the status."""
+        return aio.Metadata(*self._initial)
+
+    def trailing_metadata(self) -> aio.Metadata:  # type: ignore[override]  # as AioRpcError, which differs likewise
+        """Return the trailing metadata of the last attempt."""
+        return aio.Metadata(*self.trailers)
+
+    def debug_error_string(self) -> str:
+        """Return what gRPC core says of the connection; for logs, not for callers."""
+        return self.debug
 
     def __str__(self) -> str:
         return f"{self.method}: {self.status.name}: {self.message}"
@@ -166,6 +186,8 @@ def make_error[E: RemoteError](
     field: str = "",
     violations: Sequence[FieldViolation] = (),
     retry_after: float | None = None,
+    details: str | None = None,
+    initial: Trailers = (),
     trailers: Trailers = (),
     debug: str = "",
     attempts: int = 0,
@@ -177,9 +199,7 @@ def make_error[E: RemoteError](
     error.reason, error.domain = reason or status.name, domain
     error.metadata, error.field, error.violations = dict(metadata or {}), field, tuple(violations)
     error.retry_after, error.trailers, error.debug, error.attempts = retry_after, trailers, debug, attempts
-    if isinstance(error, AppException):
-        # What our own caller reads in turn: the reason goes on, the facts, too.
-        error.code = error.reason
+    error._details, error._initial = message if details is None else details, initial  # noqa: SLF001  # our own
     return error
 
 
@@ -200,7 +220,14 @@ def own_error[E: RemoteError](
 
 
 def remote_error(
-    status: StatusCode, details: str, *, method: str, trailers: Trailers = (), debug: str = "", attempts: int = 1
+    status: StatusCode,
+    details: str,
+    *,
+    method: str,
+    initial: Trailers = (),
+    trailers: Trailers = (),
+    debug: str = "",
+    attempts: int = 1,
 ) -> RemoteError:
     """Return the error for a status that a server, or gRPC core, has ended a call with; never raises.
 
@@ -218,6 +245,8 @@ def remote_error(
         field=found.field or (found.violations[0].field if found.violations else ""),
         violations=found.violations,
         retry_after=found.retry_after,
+        details=details,
+        initial=initial,
         trailers=trailers,
         debug=debug,
         attempts=attempts,

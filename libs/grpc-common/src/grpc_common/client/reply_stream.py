@@ -269,8 +269,9 @@ class ReplyStream(PendingCall):
         if status is StatusCode.OK:
             opening.finish(status)
             return
-        trailers = await call.inner.trailing_metadata()
-        rpc = aio.AioRpcError(status, aio.Metadata(), trailers, await call.inner.details())
+        inner = call.inner
+        initial, trailers = await inner.initial_metadata(), await inner.trailing_metadata()
+        rpc = aio.AioRpcError(status, initial, trailers, await inner.details(), await inner.debug_error_string())
         opening.call.fail(call.failed(rpc))
 
     async def __aenter__(self) -> Self:

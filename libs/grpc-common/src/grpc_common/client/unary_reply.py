@@ -118,21 +118,21 @@ class PendingCall:
         return self._call.status or StatusCode.UNKNOWN
 
     async def details(self) -> str:
-        """Wait for the end and return the message of the error, "" where there is none."""
+        """Wait for the end and return the text that came with the status, "" where there is none."""
         await self._settled()
-        return self._call.error.message if self._call.error is not None else ""
+        return self._call.error.details() if self._call.error is not None else ""
 
     async def debug_error_string(self) -> str:
         """Wait for the end and return what core says of it."""
         await self._settled()
-        return self._call.error.debug if self._call.error is not None else ""
+        return self._call.error.debug_error_string() if self._call.error is not None else ""
 
     async def trailing_metadata(self) -> aio.Metadata:
         """Wait for the end and return the trailing metadata of the last attempt."""
         await self._settled()
         call = self._call
         if call.error is not None:
-            return aio.Metadata(*call.error.trailers)
+            return call.error.trailing_metadata()
         if call.inner is None or not call.inner.done():
             return aio.Metadata()
         found: aio.Metadata = await call.inner.trailing_metadata()

@@ -12,12 +12,11 @@ from opentelemetry import trace
 from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
 from grpc_common.correlation import send_back
-from grpc_common.error_trailers import clip, error_code, error_trailers
+from grpc_common.error_trailers import MAX_TEXT, clip, error_code, error_trailers
 from grpc_common.errors import INTERNAL_MESSAGE, AppException, exception_to_status
 from grpc_common.outcome import is_cancelled, lost_client
 from grpc_common.trace_context import span_of
 
-MAX_DETAILS = 1024
 WRITE_ENDS_WITHIN = 0.02
 """Seconds; a client that does not read can hold a write up for longer, and then gets no status."""
 
@@ -80,7 +79,9 @@ class ErrorInterceptor(Interceptor):
         ours = error_trailers(error, status, message, domain=call.method.service, facts=facts)
         mine = {key for key, _ in ours}
         others = tuple(pair for pair in context.trailing_metadata() or () if pair[0] not in mine)
-        await context.abort(status, clip(message, MAX_DETAILS), (*others, *ours))
+        await context.abort(
+            status, clip(message, MAX_TEXT), (*others, *ours)
+        )  # the same text as in the trailers' Status
         raise AssertionError("abort returned")
 
 
