@@ -269,3 +269,49 @@ async def test_streams_keep_their_order(ids):
     async with in_process(register) as channel:
         call = rpc.ItemServiceStub(channel).SyncItems(pb.ItemSyncRequest(delete_id=each) for each in ids)
         assert [reply.id async for reply in call] == ids
+
+
+class Inner(Named):
+    pass
+
+
+class Other(Interceptor):
+    def wrap(self, method, call_next):
+        return call_next
+
+
+def order(chain):
+    return [getattr(each, "name", "other") for each in chain.interceptors]
+
+
+CHAIN = Chain([Named("a", []), Other(), Named("b", [])])
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        (lambda: CHAIN.before(Other, Named("x", []), Named("y", [])), ["a", "x", "y", "other", "b"]),
+        (lambda: CHAIN.after(Other, Named("x", []), Named("y", [])), ["a", "other", "x", "y", "b"]),
+        (lambda: CHAIN.replace(Other, Named("x", []), Named("y", [])), ["a", "x", "y", "b"]),
+        (lambda: CHAIN.replace(Other), ["a", "b"]),
+        (lambda: Chain([Inner("a", [])]).after(Named, Named("x", [])), ["a", "x"]),
+        (lambda: CHAIN.replace(Other).before(Other), LookupError),
+        (lambda: CHAIN.before(Named), LookupError),
+        (lambda: CHAIN.replace(Inner), LookupError),
+    ],
+)
+def test_a_chain_is_changed_by_type(changed, names):
+    if names is LookupError:
+        with pytest.raises(LookupError, match=r"the chain has [02] of (Other|Named|Inner), which must be there once"):
+            changed()
+    else:
+        assert order(changed()) == names
+    assert order(CHAIN) == ["a", "other", "b"]
+
+
+async def test_what_is_changed_runs_in_its_new_order():
+    notes = []
+    chain = Chain([Inner("a", notes), Other()]).replace(Other, Named("x", notes)).before(Inner, Named("0", notes))
+    async with in_process(register, [chain]) as channel:
+        await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"))
+    assert notes == ["+0", "+a", "+x", "-x", "-a", "-0"]

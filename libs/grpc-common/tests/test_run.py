@@ -40,6 +40,10 @@ from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 from grpc_common.run import run
 from grpc_common.application import Application
+from grpc_common.chain import Interceptor
+from grpc_common.interceptors.deadline import DeadlineInterceptor
+from grpc_common.interceptors.error import ErrorInterceptor
+from grpc_common.errors import ForbiddenError
 from grpc_common.settings import GRPCServerSettings, ServiceSettings
 from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1 import items_service_pb2_grpc as rpc
@@ -58,6 +62,19 @@ class Items(rpc.ItemServiceServicer):
         print("entered", flush=True)
         await asyncio.sleep(float(request.id))
         return pb.Item(id="done")
+
+
+class Doorman(Interceptor):
+    def wrap(self, method, call_next):
+        async def run(call, request):
+            if call.headers.get("friend") != "yes":
+                raise ForbiddenError("friends only")
+            return await call_next(call, request)
+        return run
+
+
+def with_doorman(chain):
+    return chain.replace(DeadlineInterceptor).after(ErrorInterceptor, Doorman())
 
 
 async def website(scope, receive, send):
@@ -84,6 +101,10 @@ async def stuck(fault):
         threading.Thread(target=time.sleep, args=(60,), name="the stubborn one").start()
 
 
+def arranged(fault):
+    return {"chain": with_doorman} if fault == "doorman" else {}
+
+
 @asynccontextmanager
 async def build(settings):
     if settings.fault == "build":
@@ -94,7 +115,7 @@ async def build(settings):
     try:
         register = partial(rpc.add_ItemServiceServicer_to_server, Items())
         await stuck(settings.fault)
-        yield Application(register, http=website if settings.website else None)
+        yield Application(register, http=website if settings.website else None, **arranged(settings.fault))
     finally:
         if settings.fault == "stuck exit":
             await forever()
@@ -184,6 +205,16 @@ def test_calls_there_are_come_to_their_end(service):
         shop.process.terminate()
         assert call.result() == b"\n\x04done"
         assert shop.end()[0] == 0
+
+
+def test_a_service_changes_its_chain(service):
+    with service(SHOP_FAULT="doorman") as shop, grpc.insecure_channel(shop.line("serving")["target"]) as channel:
+        method = channel.unary_unary(f"/{ITEMS}/GetItem")
+        with pytest.raises(grpc.RpcError) as caught:
+            method(b"\n\x010", timeout=PATIENCE)
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        # The policy's cap of two seconds went with the interceptor that holds it.
+        assert method(b"\n\x013", timeout=PATIENCE, metadata=[("friend", "yes")]) == b"\n\x04done"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -16,6 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
 
+from grpc_common.chain import Chain
+from grpc_common.interceptors.concurrency import ConcurrencyLimitInterceptor
+from grpc_common.interceptors.error import ErrorInterceptor
 from grpc_common.listener import ListenError
 from grpc_common.server import GRPCServer
 from grpc_common.settings import SettingsError
@@ -237,3 +240,64 @@ async def test_waiting_for_the_end_may_be_given_up(serve):
         await asyncio.wait_for(server.wait_for_termination(), 0.05)
     await server.stop(0)
     await asyncio.wait_for(server.wait_for_termination(), 20)
+
+
+class Witness(grpc.aio.ServerInterceptor):
+    """Somebody else's interceptor: it notes how each call ends, and what it raises."""
+
+    def __init__(self):
+        self.seen = []
+
+    async def intercept_service(self, continuation, details):
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        async def answer(request, context):
+            try:
+                return await handler.unary_unary(request, context)
+            except BaseException as error:
+                self.seen.append((type(error).__name__, context.code()))
+                raise
+
+        return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+
+
+@pytest.mark.parametrize("one", [lambda witness: [witness], lambda witness: [witness, Chain([])]])
+async def test_nothing_stands_before_interceptors_of_ones_own_and_the_limit_holds(serve, items, one):
+    witness = Witness()
+    server = serve(max_concurrent_rpcs=2, interceptors=one(witness))
+    await server.start()
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        stub = rpc.ItemServiceStub(channel)
+        calls = [stub.GetItem(pb.GetItemRequest(id=str(number))) for number in range(5)]
+        refused = [call for call in calls if await asyncio.wait_for(settled(call, 3, calls), 20)]
+        assert witness.seen == [("AbortError", StatusCode.RESOURCE_EXHAUSTED)] * 3
+        assert {await call.code() for call in refused} == {StatusCode.RESOURCE_EXHAUSTED}
+        assert {await call.details() for call in refused} == {"the server is at its limit of concurrent calls"}
+        assert await health(channel) == SERVING
+        items.go_on.set()
+        await asyncio.gather(*(call for call in calls if call not in refused))
+    await server.stop(0)
+
+
+async def settled(call, many, calls):
+    """Say whether `call` has ended, once `many` of `calls` have."""
+    while sum(each.done() for each in calls) < many:
+        await asyncio.wait(
+            [asyncio.ensure_future(each.code()) for each in calls if not each.done()], return_when="FIRST_COMPLETED"
+        )
+    return call.done()
+
+
+async def test_a_limit_of_ones_own_counts_and_is_the_only_one(serve, items):
+    chain = Chain([ErrorInterceptor(), ConcurrencyLimitInterceptor(1)])
+    server = serve(max_concurrent_rpcs=50, interceptors=chain)
+    await server.start()
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        stub = rpc.ItemServiceStub(channel)
+        calls = [stub.GetItem(pb.GetItemRequest(id=str(number))) for number in range(5)]
+        assert sum([await asyncio.wait_for(settled(call, 4, calls), 20) for call in calls]) == 4
+        items.go_on.set()
+        await asyncio.gather(*calls, return_exceptions=True)
+    await server.stop(0)

@@ -4,13 +4,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from grpc.aio import ServerInterceptor
+
 from grpc_common.asgi import ASGIApp
+from grpc_common.chain import Chain
 from grpc_common.health.check import DependencyCheck
 from grpc_common.revocations import Restore
 from grpc_common.token_verifier import TokenVerifier
 
 type Register = Callable[[Any], None]
 """Adds a service's servicers to anything that takes them as `grpc.aio.Server` does."""
+
+
+type Arrange = Callable[[Chain], Chain | Sequence[ServerInterceptor]]
+"""Chooses the interceptors of a service, outermost first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +40,7 @@ class Application:
     """
     http: ASGIApp | None = None
     """What is served over HTTP, in the same process and with the same end, where the settings enable that."""
+    chain: Arrange = lambda chain: chain
+    """Gives the interceptors of the service's calls, from the default chain, such as `lambda chain:
+    chain.before(ValidationInterceptor, Tenants())`; or a list, where one of them is not this library's.
+    """

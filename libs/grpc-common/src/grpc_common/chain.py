@@ -76,12 +76,37 @@ class Interceptor(ServerInterceptor):
 
 
 class Chain(ServerInterceptor):
-    """Interceptors in order, outermost first."""
+    """Interceptors in order, outermost first; `replace`, `before` and `after` give another chain."""
 
     def __init__(self, interceptors: Iterable[Interceptor]) -> None:
         self.interceptors: Final = tuple(interceptors)
         self._compiled: dict[str, tuple[Handler, CompiledHandler]] = {}
         self._unknown = self._compile_unknown()
+
+    def replace(self, kind: type[Interceptor], *interceptors: Interceptor) -> "Chain":
+        """Return a chain with `interceptors` for the one of class `kind`; without any, that one is left out.
+
+        A subclass counts as `kind`, too. Raises LookupError where the chain has none of it, or more than one.
+        """
+        at = self._place(kind)
+        return Chain([*self.interceptors[:at], *interceptors, *self.interceptors[at + 1 :]])
+
+    def before(self, kind: type[Interceptor], *interceptors: Interceptor) -> "Chain":
+        """Return a chain with `interceptors` right around the one of class `kind`; raises as `replace` does."""
+        at = self._place(kind)
+        return Chain([*self.interceptors[:at], *interceptors, *self.interceptors[at:]])
+
+    def after(self, kind: type[Interceptor], *interceptors: Interceptor) -> "Chain":
+        """Return a chain with `interceptors` right inside of the one of class `kind`; raises as `replace` does."""
+        at = self._place(kind) + 1
+        return Chain([*self.interceptors[:at], *interceptors, *self.interceptors[at:]])
+
+    def _place(self, kind: type[Interceptor]) -> int:
+        places = [at for at, interceptor in enumerate(self.interceptors) if isinstance(interceptor, kind)]
+        if len(places) == 1:
+            return places[0]
+        there = ", ".join(type(each).__name__ for each in self.interceptors) or "nothing"
+        raise LookupError(f"the chain has {len(places)} of {kind.__name__}, which must be there once; it has {there}")
 
     async def intercept_service(
         self,

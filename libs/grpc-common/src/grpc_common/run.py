@@ -139,16 +139,18 @@ class _Process[S: ServiceSettings]:
             if verifier is None:
                 self._log.warning("no issuer of tokens is set: whoever reaches this address may call")
             async with self._hearing(revocations, application) as hearing:
-                chain = default_interceptors(
-                    max_concurrent_rpcs=self._settings.grpc.max_concurrent_rpcs,
-                    jwt_service=verifier,
-                    revocations=revocations,
-                    tracer=self._tracing.tracer,
-                    log_payloads=self._settings.log_payloads,
-                    behind_mesh=self._settings.grpc.plaintext == "behind-mesh",
+                chain = Chain(
+                    default_interceptors(
+                        max_concurrent_rpcs=self._settings.grpc.max_concurrent_rpcs,
+                        jwt_service=verifier,
+                        revocations=revocations,
+                        tracer=self._tracing.tracer,
+                        log_payloads=self._settings.log_payloads,
+                        behind_mesh=self._settings.grpc.plaintext == "behind-mesh",
+                    )
                 )
                 health = HealthServicer([*application.dependencies, *keys, *hearing, LoopLag().check()])
-                server = GRPCServer.from_settings(self._settings.grpc, [Chain(chain)], health)
+                server = GRPCServer.from_settings(self._settings.grpc, application.chain(chain), health)
                 application.register(server)
                 yield server
 

@@ -15,8 +15,7 @@ from grpc_common.call import Handler
 from grpc_common.chain import Chain
 from grpc_common.default_chain import default_interceptors
 from grpc_common.health.servicer import HealthServicer
-from grpc_common.interceptors.concurrency import ConcurrencyLimitInterceptor
-from grpc_common.interceptors.error import ErrorInterceptor
+from grpc_common.interceptors.concurrency import ConcurrencyLimitInterceptor, LastLimitInterceptor
 from grpc_common.keepalive import KEEPALIVE
 from grpc_common.listener import ListenError, check_port, clear_socket, is_exposed, remove_socket, tcp_address
 from grpc_common.reflection import add_reflection
@@ -29,7 +28,11 @@ OPTIONS: Final = (("grpc.so_reuseport", 0), *KEEPALIVE.server_options())
 
 
 class GRPCServer:
-    """Serves what is registered on one address; `interceptors` replaces the default chain.
+    """Serves what is registered on one address.
+
+    `interceptors` replaces the default chain, and then they are all there is, in their order. Where no
+    ConcurrencyLimitInterceptor is among them, `max_concurrent_rpcs` is held inside of the last one, right before the
+    handlers; where one is, its own limit counts. Without an ErrorInterceptor, exceptions are grpc.aio's business.
 
     Without `tls` it listens on loopback or a Unix socket only, unless `plaintext` says that a sidecar encrypts.
     """
@@ -38,7 +41,7 @@ class GRPCServer:
         self,
         host: str = "0.0.0.0",  # noqa: S104  # the specification's default, refused at start without `plaintext`
         port: int = 50051,
-        interceptors: Sequence[aio.ServerInterceptor] | None = None,
+        interceptors: Chain | Sequence[aio.ServerInterceptor] | None = None,
         max_workers: int = 10,
         max_concurrent_rpcs: int = 100,
         *,
@@ -73,7 +76,7 @@ class GRPCServer:
     def from_settings(
         cls,
         settings: GRPCServerSettings,
-        interceptors: Sequence[aio.ServerInterceptor] | None = None,
+        interceptors: Chain | Sequence[aio.ServerInterceptor] | None = None,
         health: HealthServicer | None = None,
     ) -> Self:
         """Make the server that `settings` describe."""
@@ -195,11 +198,13 @@ class GRPCServer:
         remove_socket(self.unix_socket, self._socket_inode)
 
 
-def _limited(interceptors: Sequence[aio.ServerInterceptor] | None, limit: int) -> list[aio.ServerInterceptor]:
+def _limited(given: Chain | Sequence[aio.ServerInterceptor] | None, limit: int) -> list[aio.ServerInterceptor]:
     # grpc.aio has a limit of its own, which lets more handlers run than it says and refuses health checks, too.
-    if interceptors is None:
+    if given is None:
         return [Chain(default_interceptors(max_concurrent_rpcs=limit))]
-    inside = (part for given in interceptors for part in (given.interceptors if isinstance(given, Chain) else (given,)))
+    interceptors: list[aio.ServerInterceptor] = [given] if isinstance(given, Chain) else list(given)
+    inside = (part for each in interceptors for part in (each.interceptors if isinstance(each, Chain) else (each,)))
     if any(isinstance(part, ConcurrencyLimitInterceptor) for part in inside):
-        return list(interceptors)
-    return [Chain([ErrorInterceptor(), ConcurrencyLimitInterceptor(limit)]), *interceptors]
+        return interceptors
+    # Inside of all that the caller chose, which so sees what is refused: nothing comes before the first of a list.
+    return [*interceptors, LastLimitInterceptor(limit)]

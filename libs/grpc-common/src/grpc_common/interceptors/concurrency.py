@@ -5,12 +5,17 @@ from typing import Any, Final
 from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
 from grpc_common.errors import RateLimitError
+from grpc_common.interceptors.error import abort
 
 EXEMPT_SERVICES: Final = frozenset(
     {"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
 )
 BATCH_SHARE: Final = 0.8
 RETRY_AFTER: Final = 1.0
+
+
+class AtLimitError(RateLimitError):
+    """There is no room for one call more; its handler has not begun."""
 
 
 class ConcurrencyLimitInterceptor(Interceptor):
@@ -39,9 +44,9 @@ class ConcurrencyLimitInterceptor(Interceptor):
         async def run(call: Call, request: Any) -> Any:
             nonlocal own_running
             if self.running >= room:
-                raise RateLimitError("the server is at its limit of concurrent calls", retry_after=RETRY_AFTER)
+                raise AtLimitError("the server is at its limit of concurrent calls", retry_after=RETRY_AFTER)
             if own_room and own_running >= own_room:
-                raise RateLimitError(f"{method.path} is at its limit of concurrent calls", retry_after=RETRY_AFTER)
+                raise AtLimitError(f"{method.path} is at its limit of concurrent calls", retry_after=RETRY_AFTER)
             self.running += 1
             own_running += 1
             try:
@@ -49,5 +54,21 @@ class ConcurrencyLimitInterceptor(Interceptor):
             finally:
                 self.running -= 1
                 own_running -= 1
+
+        return run
+
+
+class LastLimitInterceptor(ConcurrencyLimitInterceptor):
+    """The same limit for a place right before the handlers, where nothing outside may know what its error means."""
+
+    def wrap(self, method: Method, call_next: Run) -> Run:
+        """Count calls of `method`, and tell the caller of one too many by itself."""
+        limited = super().wrap(method, call_next)
+
+        async def run(call: Call, request: Any) -> Any:
+            try:
+                return await limited(call, request)
+            except AtLimitError as error:
+                await abort(call, error)
 
         return run

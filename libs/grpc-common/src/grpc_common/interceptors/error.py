@@ -20,12 +20,11 @@ from grpc_common.trace_context import span_of
 WRITE_ENDS_WITHIN = 0.02
 """Seconds; a client that does not read can hold a write up for longer, and then gets no status."""
 
+_log = structlog.get_logger(component="error")
+
 
 class ErrorInterceptor(Interceptor):
     """A call that fails ends with the status its error means and the error's details, and leaks nothing else."""
-
-    def __init__(self) -> None:
-        self._log = structlog.get_logger(component="error")
 
     def wrap(self, method: Method, call_next: Run) -> Run:  # noqa: ARG002
         """Turn every exception into an abort."""
@@ -39,50 +38,51 @@ class ErrorInterceptor(Interceptor):
                 if is_cancelled():
                     raise
                 # Core would leave the caller without any answer.
-                await self._abort(call, error)
+                await abort(call, error)
             except Exception as error:  # noqa: BLE001
-                await self._abort(call, error)
+                await abort(call, error)
             except BaseExceptionGroup as group:
-                await self._abort(call, group)
+                await abort(call, group)
 
         return run
 
-    async def _abort(self, call: Call, raised: BaseException) -> Never:
-        error = single(raised)
-        if isinstance(error, AbortError):
-            raise error
-        if lost_client(error) and (call.context.code() is None or call.context.done()):
-            raise error  # nobody is left to be told, not even by the abort that has just failed
-        context = call.context
-        if isinstance(error, NotImplementedError) and context.code() is StatusCode.UNIMPLEMENTED:
-            status, message = StatusCode.UNIMPLEMENTED, context.details() or "Method not implemented!"
-        else:
-            status, message = exception_to_status(error)
-        facts = _facts(call)
-        if status is StatusCode.INTERNAL:
-            call.error_id = facts["error_id"] = uuid.uuid4().hex
-            self._log.error(
-                "call failed",
-                method=call.method.path,
-                error_id=call.error_id,
-                correlation_id=call.correlation_id,
-                exc_info=raised,
-            )
-            if not isinstance(error, AppException):
-                message = f"{INTERNAL_MESSAGE} (error id {call.error_id})"
-        call.error_code = error_code(error, status)
-        if call.write_cut:
-            # Core takes no status while it sends a message: it would lose ours, and the caller would wait for ever.
-            await asyncio.sleep(WRITE_ENDS_WITHIN)
-        if call.correlation_id:
-            send_back(call)
-        ours = error_trailers(error, status, message, domain=call.method.service, facts=facts)
-        mine = {key for key, _ in ours}
-        others = tuple(pair for pair in context.trailing_metadata() or () if pair[0] not in mine)
-        await context.abort(
-            status, clip(message, MAX_TEXT), (*others, *ours)
-        )  # the same text as in the trailers' Status
-        raise AssertionError("abort returned")
+
+async def abort(call: Call, raised: BaseException) -> Never:
+    """End `call` with the status and the details of `raised`."""
+    error = single(raised)
+    if isinstance(error, AbortError):
+        raise error
+    if lost_client(error) and (call.context.code() is None or call.context.done()):
+        raise error  # nobody is left to be told, not even by the abort that has just failed
+    context = call.context
+    if isinstance(error, NotImplementedError) and context.code() is StatusCode.UNIMPLEMENTED:
+        status, message = StatusCode.UNIMPLEMENTED, context.details() or "Method not implemented!"
+    else:
+        status, message = exception_to_status(error)
+    facts = _facts(call)
+    if status is StatusCode.INTERNAL:
+        call.error_id = facts["error_id"] = uuid.uuid4().hex
+        _log.error(
+            "call failed",
+            method=call.method.path,
+            error_id=call.error_id,
+            correlation_id=call.correlation_id,
+            exc_info=raised,
+        )
+        if not isinstance(error, AppException):
+            message = f"{INTERNAL_MESSAGE} (error id {call.error_id})"
+    call.error_code = error_code(error, status)
+    if call.write_cut:
+        # Core takes no status while it sends a message: it would lose ours, and the caller would wait for ever.
+        await asyncio.sleep(WRITE_ENDS_WITHIN)
+    if call.correlation_id:
+        send_back(call)
+    ours = error_trailers(error, status, message, domain=call.method.service, facts=facts)
+    mine = {key for key, _ in ours}
+    others = tuple(pair for pair in context.trailing_metadata() or () if pair[0] not in mine)
+    # The text is the same as in the trailers' Status.
+    await context.abort(status, clip(message, MAX_TEXT), (*others, *ours))
+    raise AssertionError("abort returned")
 
 
 def single(error: BaseException) -> BaseException:
