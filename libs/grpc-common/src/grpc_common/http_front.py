@@ -13,12 +13,12 @@ from grpc_common.correlation import KEY, chosen, request_correlation
 from grpc_common.errors import INTERNAL_MESSAGE
 from grpc_common.http_limits import CLOSE
 from grpc_common.http_problem import send_problem
+from grpc_common.shown_url import shown_path
 
 CLIENT_GONE: Final = 499
 """The status in the log, as nginx has it, of a request whose client did not wait for one."""
-MAX_PATH: Final = 256
 MAX_METHOD: Final = 16
-"""Characters of them in the log."""
+"""Characters of it in the log."""
 
 
 class HTTPFront:
@@ -58,7 +58,7 @@ class HTTPFront:
                 await send_problem(answer, HTTPStatus.SERVICE_UNAVAILABLE, "the server stops", [CLOSE])
         except Exception as error:  # noqa: BLE001
             error_id = uuid.uuid4().hex
-            self._errors.error("request failed", path=_path(scope), error_id=error_id, exc_info=error)
+            self._errors.error("request failed", path=shown_path(scope["raw_path"]), error_id=error_id, exc_info=error)
             if not status:
                 await send_problem(
                     answer, HTTPStatus.INTERNAL_SERVER_ERROR, f"{INTERNAL_MESSAGE} (error id {error_id})"
@@ -72,7 +72,7 @@ class HTTPFront:
         write(
             "request",
             method=scope["method"][:MAX_METHOD],
-            path=_path(scope),
+            path=shown_path(scope["raw_path"]),
             status=status,
             duration_ms=round(seconds * 1000, 3),
             correlation_id=request_correlation.get(),
@@ -87,8 +87,3 @@ def peer(client: tuple[str, int] | None) -> str:
         return "unix:"
     host, port = client
     return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
-
-
-def _path(scope: Scope) -> str:
-    path: str = scope["raw_path"].decode("ascii", "replace")
-    return path if len(path) <= MAX_PATH else f"{path[:MAX_PATH]}…"

@@ -8,7 +8,7 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
 from grpc_common.asgi import ASGIApp, Message, Receive, Scope, Send
-from grpc_common.http_front import MAX_PATH
+from grpc_common.shown_url import shown_path
 from grpc_common.trace_context import extract
 
 OTHER: Final = "_OTHER"
@@ -18,7 +18,10 @@ _METHODS: Final = frozenset(HTTPMethod)
 
 
 class HTTPTracing:
-    """A request is a span in its caller's trace, and the current one while the application works on it."""
+    """A request is a span in its caller's trace, and the current one while the application works on it.
+
+    There is no other: FastAPI, which observes requests by itself, with their queries, is kept from it.
+    """
 
     def __init__(self, app: ASGIApp, tracer: Tracer | None = None) -> None:
         self._app = app
@@ -28,8 +31,13 @@ class HTTPTracing:
         """Serve one request."""
         parent = extract([(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]])
         method = scope["method"] if scope["method"] in _METHODS else OTHER
-        facts = {"http.request.method": method, "url.path": scope["path"][:MAX_PATH], "url.scheme": scope["scheme"]}
+        facts = {
+            "http.request.method": method,
+            "url.path": shown_path(scope["raw_path"]),
+            "url.scheme": scope["scheme"],
+        }
         span = self._tracer.start_span(method if method != OTHER else "HTTP", parent, SpanKind.SERVER, facts)
+        scope["fastapi.telemetry"] = None  # what FastAPI itself sets for a request that is not to be observed
         status = 0
 
         async def answer(message: Message) -> None:

@@ -15,6 +15,7 @@ import structlog
 
 from grpc_common.errors import ExternalServiceError
 from grpc_common.jwk_set import KeySet, VerifyingKey
+from grpc_common.shown_url import shown_url
 
 MAX_DOCUMENT: Final = 256 * 1024
 FIRST_BACKOFF: Final = 1.0
@@ -56,6 +57,7 @@ class JWKSClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = _checked(url, plaintext, uds)
+        self._shown = shown_url(url)
         self._timeout = timeout
         self._default_ttl, self._min_ttl, self._max_ttl = default_ttl, min_ttl, max_ttl
         self._stale = stale
@@ -165,7 +167,7 @@ class JWKSClient:
                 keys, ttl = await self._download()
         except Exception as error:  # noqa: BLE001  # whatever goes wrong, what we have stays
             if early:
-                self._log.info("keys not fetched yet", url=self._url, problem=_described(error))
+                self._log.info("keys not fetched yet", url=self._shown, problem=_described(error))
             else:
                 self._failed(error)
         else:
@@ -204,7 +206,7 @@ class JWKSClient:
         self._unusable_at = now + ttl + self._stale
         self._retry_at = float("-inf")
         if before is None or before.kids != keys.kids or self._failures:
-            self._log.info("keys fetched", url=self._url, kids=sorted(keys.kids), failures_before=self._failures)
+            self._log.info("keys fetched", url=self._shown, kids=sorted(keys.kids), failures_before=self._failures)
         self._failures = 0
 
     def _failed(self, error: Exception) -> None:
@@ -214,7 +216,7 @@ class JWKSClient:
         self._retry_at = now + pause
         self._log.error(
             "keys not fetched",
-            url=self._url,
+            url=self._shown,
             problem=_described(error),
             failures=self._failures,
             next_try_s=pause,
