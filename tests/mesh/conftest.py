@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -49,7 +50,10 @@ def relay_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshCommand
 @pytest.fixture(scope="session")
 def tampered_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshCommand]:
     """The same with a caller, a role, a retry and a timeout taken out of the protos."""
-    with relays(tmp_path_factory.mktemp("tampered"), env={"TAMPERED_WITHOUT": "caller,role,retry,timeout"}) as command:
+    modules = tmp_path_factory.mktemp("modules")
+    (modules / "tampered.py").write_text('WITHOUT = frozenset({"caller", "role", "retry", "timeout"})\n')
+    path = os.pathsep.join(filter(None, (str(modules), *sys.path)))
+    with relays(tmp_path_factory.mktemp("tampered"), env={"PYTHONPATH": path}) as command:
         yield command
 
 

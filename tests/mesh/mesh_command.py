@@ -40,12 +40,14 @@ class MeshCommand:
         self.state = state
         self.port = ports.free_port()
         self._described = described
+        self.named_by = ("--state", str(state))
+        """How the command is told of the folder."""
         self._env = dict(env or {})
         self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Starts the command and returns at once."""
-        folders = ("--state", str(self.state), "--topology", str(self._described))
+        folders = (*self.named_by, "--topology", str(self._described))
         return subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "localmesh", *folders, *arguments],
             stdout=subprocess.PIPE,

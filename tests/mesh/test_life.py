@@ -119,7 +119,7 @@ def test_a_port_that_is_taken(own_mesh):
 
 
 def test_a_setting_nobody_knows(own_mesh):
-    status, _, err = own_mesh("up", "--detach", "--port", str(own_mesh.port), env={"ITEMS_LOG_LEVLE": "debug"})
+    status, _, err = own_mesh("up", "--detach", "--port", str(own_mesh.port), "--env", "ITEMS_LOG_LEVLE=debug")
     assert status == 1
     assert "ITEMS_LOG_LEVLE" in err
     assert "Traceback" not in err

@@ -1,16 +1,18 @@
 """The protos of two services for tests, made here as `protoc` would make them.
 
-TAMPERED_WITHOUT names what is taken out of the policies: caller, role, retry, timeout, any of them.
+A module `tampered` on Python's path names in WITHOUT what is taken out of the policies: caller, role, retry, timeout.
 """
 
-import os
+import importlib
+import importlib.util
 
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format, wrappers_pb2
 
 from meshwork.policy.v1 import policy_pb2
 
 TEXT = f".{wrappers_pb2.StringValue.DESCRIPTOR.full_name}"
-WITHOUT = frozenset(filter(None, os.environ.get("TAMPERED_WITHOUT", "").split(",")))
+TAMPERED = importlib.util.find_spec("tampered") is not None
+WITHOUT: frozenset[str] = importlib.import_module("tampered").WITHOUT if TAMPERED else frozenset()
 OPEN = "access {mode: ACCESS_MODE_ANONYMOUS}"
 READS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
 

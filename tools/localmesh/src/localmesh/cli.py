@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,11 +22,11 @@ EXIT_STATUSES = """exit status: 0 done (status: ready), 1 failed, 2 wrong usage,
 environment: MESHWORK_STATE, the folder for all state (.mesh in the checkout); MESHWORK_PYTHON, a Python 3.13."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status."""
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+    """Runs a command; returns the exit status. `environ` is the environment of who gave it."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _run(_parser().parse_args(given), given)
+        return _run(_parser().parse_args(given), given, environ)
     except MeshError as error:
         screen.complain(str(error), error.detail)
         return error.exit_status
@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(given: argparse.Namespace, arguments: Sequence[str]) -> int:
+def _run(given: argparse.Namespace, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Imports what the command needs and no more: `token` is not to wait for what `demo` needs."""
-    state = StateFolder(given.state or environment.state_folder(IN_THE_TREE))
+    state = StateFolder(given.state or environment.state_folder(IN_THE_TREE, environ))
     match given.command:
         case "down":
             from localmesh.commands.down import down
@@ -102,20 +102,34 @@ def _run(given: argparse.Namespace, arguments: Sequence[str]) -> int:
 
             return demo(described, StateFolder(state.root / "demo"))
         case _:
-            return _up(given, described, state, arguments)
+            return _up(given, described, state, arguments, environ)
 
 
-def _up(given: argparse.Namespace, described: topology.Topology, state: StateFolder, arguments: Sequence[str]) -> int:
+def _up(
+    given: argparse.Namespace,
+    described: topology.Topology,
+    state: StateFolder,
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+) -> int:
     from localmesh.commands import detached, up
     from localmesh.options import Options
 
     replicas = dict(given.replicas or ())
-    options = Options(port=given.port, replicas=replicas, only=tuple(given.only or ()), sidecars=not given.no_sidecars)
+    asked = environment.asked_for(given.env or (), environ)
+    environment.check_settings(environ.keys() - asked.keys(), described)
+    options = Options(
+        port=given.port,
+        replicas=replicas,
+        only=tuple(given.only or ()),
+        sidecars=not given.no_sidecars,
+        environment=asked,
+    )
     options.instances(described)  # tells of a service that there is not
     if given.report_to is not None:
         return detached.report_to(given.report_to, described, state, options)
     if given.detach:
-        return detached.detach(described, state, arguments)
+        return detached.detach(described, state, arguments, asked)
     return up.up(described, state, options)
 
 
@@ -138,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--only", action="append", metavar="SERVICE", help="run this service and not the others")
     up.add_argument("--no-sidecars", action="store_true", help="let the ingress talk to the services in the clear")
     up.add_argument("--port", type=_port, metavar="N", help="the port of the ingress instead of the topology's")
+    up.add_argument("--env", action="append", metavar="NAME[=VALUE]", help="give services this environment variable")
     up.add_argument("--report-to", type=int, help=argparse.SUPPRESS)
     commands.add_parser("down", help="stop what `up` started", allow_abbrev=False)
     status = commands.add_parser("status", help="how everything is", allow_abbrev=False)

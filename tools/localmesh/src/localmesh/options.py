@@ -17,6 +17,8 @@ class Options:
     only: tuple[str, ...] = ()
     """The services to run beside the issuer of the tokens, without which nobody could call them; empty for all."""
     sidecars: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables for the services: one that begins with a service's prefix for that one alone, the others for all."""
     keep: bool = True
     """Whether the data is to be there the next time."""
 

@@ -35,6 +35,7 @@ class Processes:
         self._state = state
         self._ledger = ledger
         self._traces_port = traces_port
+        self._asked = options.environment
         instances = options.instances(topology)
         self.workloads = tuple(workloads(topology, instances, sockets=state.sockets(), certificates=state.certificates))
         self.gate = Gate(
@@ -67,6 +68,8 @@ class Processes:
             ca=state.ca,
         )
         self.signing = SigningRoles(self.openbao, self.workloads, state.secrets / "wrapped")
+        for each in self.workloads:
+            service.check(each, self._given(each))
         self.services = {each.name: self._service_unit(each) for each in self.workloads}
         self.sidecars = {each.name: self._sidecar_unit(each) for each in self.workloads if options.sidecars}
         self.ingress = self._unit("ingress", partial(self._envoy, "ingress"), self._probe_ingress)
@@ -130,6 +133,7 @@ class Processes:
             targets={
                 name: workload.outbound if sidecars else group[0].socket for name, group in called.items() if group
             },
+            asked=self._topology.environment_of(workload.service, self._asked),
         )
 
     def _keys(self, workload: Workload) -> service.Keys | None:

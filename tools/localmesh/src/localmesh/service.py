@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localmesh import ports
+from localmesh.environment import handed_on
 from localmesh.envoy.clusters import NOTICED_WITHIN
+from localmesh.failure import UsageError
 from localmesh.files import private_folder, write_secret
 from localmesh.process import Command
-from localmesh.topology import Tokens
+from localmesh.topology import Service, Tokens
 from localmesh.workload import Workload
 
 # Who says NOT_SERVING goes on serving until the ingress has certainly seen it: so no call need be repeated.
 LAME_DUCK_SECONDS = 2 * NOTICED_WITHIN
 DRAIN_SECONDS = 5
 SPANS = {"OTEL_BSP_SCHEDULE_DELAY": "500"}  # milliseconds: who looks at a trace looks at once
+PYTHONPATH = "PYTHONPATH"
 STOP_WITHIN = LAME_DUCK_SECONDS + DRAIN_SECONDS + 5.0
 
 
@@ -49,6 +52,8 @@ class Given:
     traces_port: int
     targets: Mapping[str, Path]
     """The Unix socket by which each of the services it calls is reached."""
+    asked: Mapping[str, str]
+    """Further variables, by their whole names, that the one who starts the mesh wants it to have."""
 
 
 def serve(workload: Workload, given: Given) -> Command:
@@ -75,8 +80,26 @@ def migrate(workload: Workload, module: str, given: Given) -> Command:
 
 
 def write_setting(workload: Workload, secrets: Path, setting: str, value: str) -> None:
-    """Puts a secret where the service's settings look for it: `setting` without the prefix."""
+    """Puts a secret where the service's settings look for it: `setting`, one of `in_files`."""
+    if setting not in in_files(workload.service):
+        raise ValueError(f"{setting} is not known to be given to {workload.service_name}")
     write_secret(private_folder(secrets) / f"{workload.service.env_prefix}{setting}".lower(), value)
+
+
+def in_files(service: Service) -> frozenset[str]:
+    """The settings, without the prefix, that the mesh gives a service in its folder of secrets."""
+    wanted = {"DATABASE_URL": service.database, "CACHE_URL": service.cache, "VAULT_ROLE_ID": bool(service.transit)}
+    return frozenset({"REVOCATIONS_URL", *service.secrets, *(name for name, needed in wanted.items() if needed)})
+
+
+def check(workload: Workload, given: Given) -> None:
+    """Raises `UsageError` where the topology or who starts the mesh sets what the mesh itself gives the service."""
+    prefix = workload.service.env_prefix
+    ours = {f"{prefix}{name}" for name in (*_own(workload, given), *in_files(workload.service))}
+    models = {name.partition("__")[0] for name in ours}  # a model may come as a whole, as one JSON text
+    for name in (*(f"{prefix}{name}" for name in workload.service.env), *given.asked):
+        if name.upper() in {*ours, *models, *SPANS, PYTHONPATH}:
+            raise UsageError(f"{name} cannot be set: it is what the mesh itself gives {workload.service_name}")
 
 
 def _python(module: str) -> tuple[str, ...]:
@@ -84,8 +107,16 @@ def _python(module: str) -> tuple[str, ...]:
 
 
 def _environment(workload: Workload, given: Given) -> dict[str, str]:
-    """Ours, so that a developer can set what the topology does not say, with what the topology says above it."""
-    own = {
+    """Made of what the mesh and its topology say; of ours only what any program needs."""
+    own = {**workload.service.env, **_own(workload, given)}
+    prefixed = {f"{workload.service.env_prefix}{name}": value for name, value in own.items()}
+    path = os.pathsep.join(map(os.path.abspath, sys.path))
+    return {**handed_on(), **given.asked, **SPANS, **prefixed, PYTHONPATH: path}
+
+
+def _own(workload: Workload, given: Given) -> dict[str, str]:
+    """The settings, without the prefix, that are no secrets."""
+    return {
         "GRPC__ENABLED": "true",
         "GRPC__UNIX_SOCKET": str(workload.socket),
         "GRPC__LAME_DUCK_SECONDS": str(LAME_DUCK_SECONDS),
@@ -99,10 +130,7 @@ def _environment(workload: Workload, given: Given) -> dict[str, str]:
         "SECRETS_DIR": str(given.secrets),
         "OTLP_ENDPOINT": f"http://{ports.LOOPBACK}:{given.traces_port}",
         **{workload.service.calls[name]: f"unix:{socket}" for name, socket in given.targets.items()},
-        **workload.service.env,
     }
-    prefixed = {f"{workload.service.env_prefix}{name}": value for name, value in own.items()}
-    return {**os.environ, **SPANS, **prefixed, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
 
 
 def _keys(keys: Keys | None) -> dict[str, str]:

@@ -128,6 +128,16 @@ class Topology:
         """The SPIFFE id of an account."""
         return f"{self.spiffe_prefix}ns/{self.namespace}/sa/{account}"
 
+    def service_of(self, variable: str) -> Service | None:
+        """The service that takes an environment variable for a setting of its own; settings know no case."""
+        name = variable.upper()
+        takes = [service for service in self.services.values() if name.startswith(service.env_prefix)]
+        return max(takes, key=lambda service: len(service.env_prefix), default=None)
+
+    def environment_of(self, service: Service, variables: Mapping[str, str]) -> dict[str, str]:
+        """Those of the variables that are not another service's settings."""
+        return {name: value for name, value in variables.items() if (self.service_of(name) or service) is service}
+
     @property
     def connection_seconds(self) -> float:
         """How long a connection between proxies takes new calls: half the life of the certificates it began with."""

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from localmesh import screen
+from localmesh.environment import STATE
 from localmesh.failure import MeshError
 from localmesh.mesh import Mesh
 from localmesh.options import Options
@@ -23,21 +24,22 @@ from localmesh.status import Status
 from localmesh.topology import Topology
 
 
-def detach(topology: Topology, state: StateFolder, arguments: Sequence[str]) -> int:
-    """Starts the mesh with these arguments of `./mesh` and returns when it is ready."""
+def detach(topology: Topology, state: StateFolder, arguments: Sequence[str], asked: Mapping[str, str]) -> int:
+    """Starts the mesh with these arguments of `./mesh`, and `asked` in its environment; returns when it is ready."""
     if (pid := state.holder()) is not None:
         raise AlreadyRunning(f"a mesh is already up in {state.root} (pid {pid})")
     for number in (signal.SIGINT, signal.SIGTERM):  # from here on there is something to end
         signal.signal(number, signal.default_int_handler)
     reading, writing = os.pipe()
     log = state.root / "mesh.log"
+    found = {**asked, **os.environ, STATE: str(state.root), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with _opened(state, log) as output:
         daemon = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-P", "-m", "localmesh", *arguments, "--report-to", str(writing)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=found,
             pass_fds=(writing,),
             start_new_session=True,
         )
