@@ -481,7 +481,9 @@ async def test_rotation_under_load_refuses_no_token():
             await verifier.verify(withdrawn)
 
 
-async def test_a_withdrawn_key_takes_its_tokens_with_it():
+@pytest.mark.parametrize("kid", ["another-v1", maker.kid])
+async def test_a_key_that_was_withdrawn_or_replaced_under_its_name_takes_its_tokens_with_it(kid):
+    successor = TokenMaker(kid=kid)
     async with issuer_and_client() as (server, client, clock):
         verifier, token = TokenVerifier([Issuer(maker.issuer, maker.audience, client)]), maker.token()
         await verifier.verify(token)

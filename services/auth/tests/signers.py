@@ -34,6 +34,11 @@ def signers_of(kind: str, folder: Path, vault: hvac.Client) -> OpenSigner:
     return opened
 
 
+async def numbers_of(signer: Signer) -> dict[str, int]:
+    """The numbers of the versions there are, by their names."""
+    return {each.kid: each.version for each in await signer.versions()}
+
+
 async def verifies(signer: Signer, version: int, data: bytes, signature: bytes) -> bool:
     """Whether the services' verifier takes the signature, by the public half of that version."""
     (jwk,) = [each.jwk for each in await signer.versions() if each.version == version]

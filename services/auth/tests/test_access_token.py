@@ -24,7 +24,7 @@ from grpc_common.fixed_clock import FixedClock
 from grpc_common.jwks import StaticJWKS
 from grpc_common.token_verifier import Issuer, TokenVerifier
 from localmesh.parts.openbao import OpenBao
-from signers import ALGORITHMS, OpenSigner, signers_of
+from signers import ALGORITHMS, OpenSigner, numbers_of, signers_of
 
 ISSUER, AUDIENCE = "https://auth.meshwork.local", "meshwork"
 ALICE = Grant("alice", "web", frozenset({"editor"}), frozenset({"items:read"}))
@@ -77,10 +77,11 @@ async def test_services_take_a_token_of_either_signer(
         issued = await tokens_of(ring, clock).issue(ALICE)
 
         principal = await (await verifier_of(ring, clock, algorithm)).verify(issued.token.get_secret_value())
+        (key,) = await signer.versions()
 
     assert (principal.subject, principal.client_id) == ("alice", "web")
     assert (principal.roles, principal.scopes) == ({"editor"}, {"items:read"})
-    assert part(issued.token.get_secret_value(), 0) == {"alg": algorithm, "kid": f"{signer.name}-v1", "typ": "at+jwt"}
+    assert part(issued.token.get_secret_value(), 0) == {"alg": algorithm, "kid": key.kid, "typ": "at+jwt"}
 
 
 async def test_a_token_has_the_claims_of_rfc_9068_and_no_others(tmp_path: Path, clock: FixedClock) -> None:
@@ -226,24 +227,24 @@ class TestRotation:
                     await verifier.verify(token)
                 clock.advance(15)
 
-        assert kids == {"dev-v1", "dev-v2", "dev-v3"}
+        assert len(kids) == 3
 
     async def test_a_verifier_that_read_the_keys_before_knows_the_next_one(
         self, tmp_path: Path, clock: FixedClock
     ) -> None:
         async with ring_of(tmp_path / "keys", clock) as ring:
-            await ring.rotate()
+            kid, _ = await ring.rotate()
             verifier = await verifier_of(ring, clock)
             clock.advance(SCHEDULE.ahead)
             token = (await tokens_of(ring, clock).issue(ALICE)).token.get_secret_value()
 
-            assert part(token, 0)["kid"] == "dev-v2"
+            assert part(token, 0)["kid"] == kid
             assert (await verifier.verify(token)).subject == "alice"
 
     async def test_keys_nothing_alive_was_signed_with_are_destroyed(self, tmp_path: Path, clock: FixedClock) -> None:
         async with FileSigner(tmp_path / "keys", "dev", clock=clock) as signer:
             ring = KeyRing(signer, SCHEDULE, refresh=10, clock=clock)
-            await ring.rotate()
+            kid, _ = await ring.rotate()
             clock.advance(2 * SCHEDULE.ahead + SCHEDULE.lifetime + SCHEDULE.leeway - 1)
             await ring.upkeep()
             assert [each.version for each in await signer.versions()] == [1, 2]
@@ -251,7 +252,7 @@ class TestRotation:
             clock.advance(1)
             await ring.upkeep()
             assert [each.version for each in await signer.versions()] == [2]
-            assert [key["kid"] for key in (await ring.jwk_set())["keys"]] == ["dev-v2"]
+            assert [key["kid"] for key in (await ring.jwk_set())["keys"]] == [kid]
 
     async def test_a_key_is_made_when_it_is_due(self, tmp_path: Path, clock: FixedClock) -> None:
         async with FileSigner(tmp_path / "keys", "dev", clock=clock) as signer:
@@ -270,7 +271,7 @@ class TestRotation:
             await KeyRing(theirs, SCHEDULE, refresh=10, clock=clock).rotate()
 
             clock.advance(10)
-            assert [key["kid"] for key in (await ring.jwk_set())["keys"]] == ["shared-v1", "shared-v2"]
+            assert [key["kid"] for key in (await ring.jwk_set())["keys"]] == list(await numbers_of(theirs))
 
     def test_a_ring_that_reads_too_rarely_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="must be published for longer"):

@@ -12,7 +12,7 @@ SCHEDULE = KeySchedule(period=1000, ahead=60, lifetime=90, leeway=12)
 
 
 def versions(*made_at: float, first: int = 1) -> list[PublicKey]:
-    return [PublicKey(number, moment, {}) for number, moment in enumerate(made_at, first)]
+    return [PublicKey(number, moment, {"x": str(number)}) for number, moment in enumerate(made_at, first)]
 
 
 def numbers(found: list[PublicKey]) -> list[int]:
@@ -24,9 +24,9 @@ def around(*edges: int) -> st.SearchStrategy[int]:
     return st.sampled_from([max(0, edge + by) for edge in edges for by in (-1, 0)]) | st.integers(0, 5000)
 
 
-def late(made_at: list[int], data: st.DataObject) -> dict[int, float]:
+def late(made_at: list[int], data: st.DataObject) -> dict[str, float]:
     """By how much a replica learnt of each version late."""
-    return {number: data.draw(st.just(0) | around(60)) for number, _ in enumerate(made_at, 1)}
+    return {version.kid: data.draw(st.just(0) | around(60)) for version in versions(*made_at)}
 
 
 MOMENTS = st.lists(st.integers(0, 3000), min_size=1, max_size=8, unique=True).map(sorted)
@@ -65,7 +65,9 @@ def test_who_learnt_of_a_key_late_publishes_it_for_as_long_unless_that_is_too_lo
     made_at = 1000
     now = made_at + max(learnt, data.draw(around(60, 120, learnt + 60)))
 
-    signs = SCHEDULE.signing(versions(0, made_at), now, {2: learnt}).version == 2
+    known = versions(0, made_at)
+
+    signs = SCHEDULE.signing(known, now, {known[1].kid: learnt}).version == 2
 
     assert signs == (now >= made_at + min(learnt, 60) + 60)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 from served import BOOTSTRAP, calling, settings_in
@@ -98,6 +99,32 @@ async def test_an_engine_that_is_gone_is_no_fault_of_the_caller_nor_of_the_servi
         auth.RotateSigningKey(pb.RotateSigningKeyRequest(), metadata=bearer(tokens.access_token))
     ) == ("UNAVAILABLE")
     assert (await auth.GetUser(pb.GetUserRequest(id="me"), metadata=bearer(tokens.access_token))).username == "root"
+
+
+@pytest.mark.parametrize("made_anew", [True, False])
+async def test_a_key_that_was_destroyed_and_made_anew_signs_at_once_and_the_old_one_proves_nothing(
+    auth: "Stub", own_openbao: OpenBao, made_anew: bool
+) -> None:
+    await auth.BootstrapAdmin(pb.BootstrapAdminRequest(secret=BOOTSTRAP, username="root", password=PASSWORD))
+    login, me = pb.LoginRequest(username="root", password=PASSWORD), pb.GetUserRequest(id="me")
+    old = await auth.Login(login)
+    assert (await auth.GetUser(me, metadata=bearer(old.access_token))).username == "root"
+
+    def replace_key() -> None:
+        transit = own_openbao.client().secrets.transit
+        transit.update_key_configuration("access", deletion_allowed=True)
+        transit.delete_key("access")
+        if made_anew:
+            transit.create_key("access", key_type="ecdsa-p256")
+
+    await asyncio.to_thread(replace_key)
+    new = await auth.Refresh(pb.RefreshRequest(refresh_token=old.refresh_token))
+
+    assert (await auth.GetUser(me, metadata=bearer(new.access_token))).username == "root"
+    assert await status_of(auth.GetUser(me, metadata=bearer(old.access_token))) == "UNAUTHENTICATED"
+    made = await auth.RotateSigningKey(pb.RotateSigningKeyRequest(), metadata=bearer(new.access_token))
+    assert made.key_id
+    assert (await auth.GetUser(me, metadata=bearer((await auth.Login(login)).access_token))).username == "root"
 
 
 async def test_health_tells_that_they_are_away_and_the_service_goes_on(

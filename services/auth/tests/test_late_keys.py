@@ -52,13 +52,18 @@ def ring(signer: Distant, clock: FixedClock) -> KeyRing:
     return KeyRing(signer, SCHEDULE, refresh=10, clock=clock)
 
 
-async def published(ring: KeyRing) -> list[str]:
-    return [key["kid"] for key in (await ring.jwk_set())["keys"]]
+async def number_of(signer: FileSigner, kid: str) -> int:
+    (number,) = [each.version for each in await FileSigner.versions(signer) if each.kid == kid]
+    return number
 
 
-async def signing(ring: KeyRing) -> str:
+async def published(ring: KeyRing, signer: FileSigner) -> list[int]:
+    return [await number_of(signer, key["kid"]) for key in (await ring.jwk_set())["keys"]]
+
+
+async def signing(ring: KeyRing, signer: FileSigner) -> int:
     header, *_ = (await ring.sign({})).split(".")
-    return json.loads(base64.urlsafe_b64decode(header + "=="))["kid"]
+    return await number_of(signer, json.loads(base64.urlsafe_b64decode(header + "=="))["kid"])
 
 
 async def test_it_is_published_for_as_long_before_it_signs(ring: KeyRing, signer: Distant, clock: FixedClock) -> None:
@@ -67,14 +72,14 @@ async def test_it_is_published_for_as_long_before_it_signs(ring: KeyRing, signer
     await signer.rotate()
     for _ in range(9):
         clock.advance(10)
-        assert await published(ring) == ["dev-v1"]
+        assert await published(ring, signer) == [1]
     signer.out_of_reach = False
     clock.advance(10)
 
-    for wait, kid in ((0, "dev-v1"), (89, "dev-v1"), (1, "dev-v2")):
+    for wait, number in ((0, 1), (89, 1), (1, 2)):
         clock.advance(wait)
-        assert await signing(ring) == kid
-        assert await published(ring) == ["dev-v1", "dev-v2"]
+        assert await signing(ring, signer) == number
+        assert await published(ring, signer) == [1, 2]
 
 
 async def test_operators_are_told_of_a_new_key_and_not_of_those_there_at_the_start(
@@ -84,13 +89,13 @@ async def test_operators_are_told_of_a_new_key_and_not_of_those_there_at_the_sta
     clock.advance(5000)
     with capture_logs() as lines:
         ring = KeyRing(signer, SCHEDULE, refresh=10, clock=clock)
-        assert await published(ring) == ["dev-v1"]
+        assert await published(ring, signer) == [1]
         assert "signing key published" not in [line["event"] for line in lines]
         await signer.rotate()
         clock.advance(25)
-        assert await published(ring) == ["dev-v1", "dev-v2"]
+        assert await published(ring, signer) == [1, 2]
     (told,) = [line for line in lines if line["event"] == "signing key published"]
-    assert (told["kid"], told["seconds_late"]) == ("dev-v2", 15)
+    assert (await number_of(signer, told["kid"]), told["seconds_late"]) == (2, 15)
 
 
 async def test_who_learns_of_it_too_late_signs_with_it_at_once(
@@ -102,7 +107,7 @@ async def test_who_learns_of_it_too_late_signs_with_it_at_once(
     clock.advance(2 * SCHEDULE.ahead)
     signer.out_of_reach = False
 
-    assert await signing(ring) == "dev-v2"
+    assert await signing(ring, signer) == 2
 
 
 async def test_an_answer_that_comes_after_a_later_one_takes_no_key_away(ring: KeyRing, signer: Distant) -> None:
@@ -113,4 +118,4 @@ async def test_an_answer_that_comes_after_a_later_one_takes_no_key_away(ring: Ke
     held_back.set()
     await slow
 
-    assert await published(ring) == ["dev-v1", "dev-v2"]
+    assert await published(ring, signer) == [1, 2]

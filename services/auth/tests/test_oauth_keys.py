@@ -36,7 +36,7 @@ async def test_the_keys_are_kept_for_less_than_a_key_is_published_ahead(oauth: O
 
     assert reply.headers["cache-control"] == "public, max-age=60"
     assert reply.headers["content-type"] == "application/jwk-set+json"
-    assert KeySet.parse(reply.content).kids == {"access-v1"}
+    assert len(KeySet.parse(reply.content).kids) == 1
     assert "d" not in reply.json()["keys"][0]
 
 
@@ -55,9 +55,10 @@ async def test_who_has_the_keys_already_gets_none(oauth: OAuth, http: httpx.Asyn
         reply = await http.get(oauth.jwks, headers={"if-none-match": known})
         assert (reply.status_code, reply.content, reply.headers["etag"]) == (304, b"", etag)
         assert reply.headers["cache-control"] == "public, max-age=60"
-    await oauth.ring.rotate()
+    before = KeySet.parse((await http.get(oauth.jwks)).content).kids
+    made, _ = await oauth.ring.rotate()
     reply = await http.get(oauth.jwks, headers={"if-none-match": etag})
-    assert KeySet.parse(reply.content).kids == {"access-v1", "access-v2"}
+    assert KeySet.parse(reply.content).kids == before | {made}
 
 
 async def test_a_head_has_what_a_get_would_have_had_and_no_body(oauth: OAuth, http: httpx.AsyncClient) -> None:
@@ -76,10 +77,11 @@ async def test_without_the_signer_known_keys_are_published_and_no_token_is_issue
         serving(tmp_path, signer, clock=later) as oauth,
     ):
         assert (await http.post(oauth.token, data=CLIENT)).status_code == 200
+        before = (await http.get(oauth.jwks)).content
         await own_openbao.stop()
         later.seconds += 61  # now the keys are to be read again
 
-        assert KeySet.parse((await http.get(oauth.jwks)).content).kids == {"access-v1"}
+        assert (await http.get(oauth.jwks)).content == before
         reply = await http.post(oauth.token, data=CLIENT)
         assert (reply.status_code, reply.json()["error"]) == (503, "temporarily_unavailable")
         assert int(reply.headers["retry-after"]) >= 1

@@ -205,7 +205,7 @@ class JWKSClient:
         self._expires_at = now + ttl
         self._unusable_at = now + ttl + self._stale
         self._retry_at = float("-inf")
-        if before is None or before.kids != keys.kids or self._failures:
+        if before is None or before.by_name != keys.by_name or self._failures:
             self._log.info("keys fetched", url=self._shown, kids=sorted(keys.kids), failures_before=self._failures)
         self._failures = 0
 

@@ -43,6 +43,7 @@ class FileSigner:
         self._clock = clock
         self._jws = jwt.PyJWS().get_algorithm_by_name(algorithm)
         self._keys: dict[int, tuple[float, Any]] = {}
+        self._seen: tuple[int, ...] = ()
         self._changing = asyncio.Lock()
         self._log = structlog.get_logger(component="signer", key=name)
 
@@ -71,7 +72,9 @@ class FileSigner:
         self._keys.clear()
 
     async def versions(self) -> Sequence[PublicKey]:
-        """Return all versions there are, oldest first."""
+        """Return all versions there are in the file as it is now, oldest first."""
+        async with self._changing:
+            await asyncio.to_thread(self._open)
         return [
             PublicKey(version, made_at, to_jwk(key.public_key(), self._algorithm))
             for version, (made_at, key) in sorted(self._keys.items(), key=lambda each: each[0])
@@ -88,12 +91,14 @@ class FileSigner:
         """Make the next version."""
         async with self._changing:
             made = await asyncio.to_thread(_NEW_KEY[self._algorithm])
+            await asyncio.to_thread(self._open)  # what another has put there meanwhile is not overwritten
             await self._replace({**self._keys, max(self._keys) + 1: (self._clock(), made)})
         self._log.info("signing key rotated")
 
     async def retire(self, before: int) -> None:
         """Destroy all versions before that one."""
         async with self._changing:
+            await asyncio.to_thread(self._open)
             await self._replace({version: key for version, key in self._keys.items() if version >= before})
         self._log.info("old versions of the signing key destroyed", before=before)
 
@@ -101,12 +106,17 @@ class FileSigner:
         if not keys:
             raise SignerError(f"the key {self._name} must keep a version to sign with")
         await asyncio.to_thread(replace_private, self._path, self._text(keys))
-        self._keys = keys
+        await asyncio.to_thread(self._open)
 
     def _open(self) -> None:
+        """Make the file if there is none; read it if it is another one than before."""
         if not self._path.exists():
             make_private(self._path, self._text({1: (self._clock(), _NEW_KEY[self._algorithm]())}))
-        self._keys = self._read()
+            self._log.info("made signing keys", path=str(self._path))
+        seen = _seen(self._path)
+        if seen != self._seen:
+            self._keys = self._read()
+            self._seen = seen
 
     def _read(self) -> dict[int, tuple[float, Any]]:
         try:
@@ -141,3 +151,8 @@ class FileSigner:
             for version, (made_at, key) in keys.items()
         ]
         return json.dumps({"algorithm": self._algorithm, "versions": versions})
+
+
+def _seen(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -14,14 +14,18 @@ import structlog
 from auth.key_schedule import KeySchedule
 from auth.signer import PublicKey, Signer, SignerError
 from grpc_common.errors import ExternalServiceError
+from grpc_common.jwk_set import VerifyingKey
 
 REFRESH: Final = 60.0
 COOL_DOWN: Final = 2.0
+AGAIN: Final = 10.0
+"""Seconds between two looks for a key that some token names and nobody knows."""
 PATIENCE: Final = 0.5
 """Seconds that a call which has keys waits for newer ones: a signer that hangs does not hold up those who verify."""
 TYPE: Final = "at+jwt"
 AWAY: Final = "tokens cannot be signed just now"
 NOT_READ: Final = "signing keys not read; those known go on"
+GONE: Final = "signing keys are gone: what they signed is refused"
 
 
 class KeyRing:
@@ -29,6 +33,10 @@ class KeyRing:
 
     While the signer is out of reach, does not answer or refuses, the keys it had go on being published. It is asked
     again after COOL_DOWN seconds, by one call for all.
+
+    Name and version do not name a key: one that was restored, or destroyed and made anew, has those of the one before
+    it. So keys are told apart by their thumbprints, and no token goes out but with a signature that the published key
+    verifies.
     """
 
     def __init__(
@@ -46,9 +54,11 @@ class KeyRing:
         self._refresh = refresh
         self._clock = clock
         self._versions: Sequence[PublicKey] = ()
-        self._late: dict[int, float] = {}
+        self._verifying: dict[str, VerifyingKey] = {}
+        self._late: dict[str, float] = {}
         self._asked = self._answered = 0
-        self._read_at = self._ask_at = float("-inf")
+        self._read_at = self._ask_at = self._looked_at = float("-inf")
+        self._mending = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
         self._log = structlog.get_logger(component="keys", key=signer.name)
 
@@ -59,16 +69,14 @@ class KeyRing:
             ExternalServiceError: the signer is out of reach or refuses, or did so for so long that there may be a newer
                 key.
         """
-        versions = await self._known()
-        now = self._clock()
-        if now - self._read_at >= self._schedule.ahead:
-            raise ExternalServiceError(AWAY)
-        version = self._schedule.signing(versions, now, self._late).version
-        header = {"alg": self._signer.algorithm, "kid": self._kid(version), "typ": TYPE}
-        signed = f"{_part(_json(header))}.{_part(_json(claims))}"
         with self._told_to_operators():
-            signature = await self._signer.sign(version, signed.encode())
-        return f"{signed}.{_part(signature)}"
+            known = self._answered
+            try:
+                return await self._signed(claims)
+            except SignerError as error:
+                self._log.warning("signing keys are read again", reason=str(error))
+                await self._read_since(known)
+                return await self._signed(claims)
 
     async def jwk_set(self) -> dict[str, list[dict[str, str]]]:
         """Return the JWKS document (RFC 7517 §5) of all keys whose tokens may be alive, and of the next one.
@@ -76,9 +84,22 @@ class KeyRing:
         Raises:
             ExternalServiceError: the signer is out of reach or refuses, and never told its keys before.
         """
-        versions = self._schedule.published(await self._known(), self._clock())
         marks = {"alg": self._signer.algorithm, "use": "sig"}
-        return {"keys": [{**version.jwk, "kid": self._kid(version.version), **marks} for version in versions]}
+        return {"keys": [{**key.jwk, "kid": key.kid, **marks} for key in await self._published()]}
+
+    async def verifying(self, kid: str) -> VerifyingKey | None:
+        """Return the published key of that name, None when there is none; raises as `jwk_set` does."""
+        published = await self._published()
+        return self._verifying[kid] if any(key.kid == kid for key in published) else None
+
+    async def look_again(self) -> None:
+        """Read the keys before it is time to, but not again within AGAIN seconds; what is wrong is for the log."""
+        now = self._clock()
+        if now - self._looked_at >= AGAIN:
+            self._looked_at = now
+            self._start_reading()
+        if (reading := self._reading) is not None:
+            await asyncio.wait([reading], timeout=PATIENCE)
 
     async def answers(self) -> bool:
         """Ask the signer, for the health of the service."""
@@ -94,7 +115,7 @@ class KeyRing:
         with self._told_to_operators():
             await self._make_next()
         newest = self._versions[-1]
-        return self._kid(newest.version), self._schedule.starts(newest)
+        return newest.kid, self._schedule.starts(newest)
 
     async def upkeep(self) -> None:
         """Make the next version when it is due, and destroy those that nothing alive was signed with.
@@ -126,13 +147,34 @@ class KeyRing:
             self._log.error("the signer refuses", reason=str(error))
             raise ExternalServiceError(AWAY) from error
 
-    def _kid(self, version: int) -> str:
-        return f"{self._signer.name}-v{version}"
+    async def _signed(self, claims: Mapping[str, Any]) -> str:
+        versions = await self._known()
+        now = self._clock()
+        if now - self._read_at >= self._schedule.ahead:
+            raise ExternalServiceError(AWAY)
+        key = self._schedule.signing(versions, now, self._late)
+        verifying = self._verifying[key.kid]
+        header = {"alg": self._signer.algorithm, "kid": key.kid, "typ": TYPE}
+        text = f"{_part(_json(header))}.{_part(_json(claims))}"
+        signature = await self._signer.sign(key.version, text.encode())
+        if not verifying.verify(text.encode(), signature):
+            raise SignerError(
+                f"version {key.version} of {self._signer.name} is not the key {key.kid} that is published"
+            )
+        return f"{text}.{_part(signature)}"
+
+    async def _read_since(self, answered: int) -> None:
+        """Read the keys, unless another call has done so since that answer."""
+        async with self._mending:
+            if self._answered == answered:
+                await self._read()
+
+    async def _published(self) -> Sequence[PublicKey]:
+        return self._schedule.published(await self._known(), self._clock())
 
     async def _known(self) -> Sequence[PublicKey]:
-        if self._reading is None and self._is_stale():
-            # Not part of the call that happens to be first: neither its trace nor its deadline.
-            self._reading = asyncio.get_running_loop().create_task(self._read_or_keep(), context=Context())
+        if self._is_stale():
+            self._start_reading()
         if (reading := self._reading) is not None:
             # A call that gives up must not take the answer from the others.
             await asyncio.wait([reading], timeout=PATIENCE if self._versions else None)
@@ -143,6 +185,11 @@ class KeyRing:
     def _is_stale(self) -> bool:
         now = self._clock()
         return now - self._read_at >= self._refresh and now >= self._ask_at
+
+    def _start_reading(self) -> None:
+        if self._reading is None:
+            # Not part of the call that happens to be first: neither its trace nor its deadline.
+            self._reading = asyncio.get_running_loop().create_task(self._read_or_keep(), context=Context())
 
     async def _read_or_keep(self) -> None:
         try:
@@ -160,16 +207,30 @@ class KeyRing:
         versions = await self._signer.versions()
         if question < self._answered:  # what was asked later is known already
             return
-        self._late = {version.version: self._lateness(version) for version in versions}
+        self._late = {version.kid: self._lateness(version) for version in versions}
+        self._retire_all_but(versions)
         self._versions, self._read_at, self._answered = versions, asked_at, question
+
+    def _retire_all_but(self, versions: Sequence[PublicKey]) -> None:
+        """Keep the keys of these versions as they are; what others have proved is no longer proved."""
+        known, algorithm = self._verifying, self._signer.algorithm
+        self._verifying = {
+            each.kid: known.get(each.kid) or VerifyingKey(each.kid, algorithm, each.jwk) for each in versions
+        }
+        gone = known.keys() - self._verifying.keys()
+        for kid in gone:
+            known[kid].retired = True
+        published = self._schedule.published(self._versions, self._clock()) if gone else ()
+        if missed := [key.kid for key in published if key.kid in gone]:
+            self._log.warning(GONE, kids=missed)
 
     def _lateness(self, version: PublicKey) -> float:
         """By how much later this ring learnt of a version than one does who reads the keys when it is time to."""
-        if version.version in self._late:
-            return self._late[version.version]
+        if version.kid in self._late:
+            return self._late[version.kid]
         late = max(0, self._clock() - version.made_at - self._refresh)
         if self._versions:  # those that were there before this process did not come late
-            self._log.info("signing key published", kid=self._kid(version.version), seconds_late=round(late, 3))
+            self._log.info("signing key published", kid=version.kid, seconds_late=round(late, 3))
         return late
 
 

@@ -35,12 +35,12 @@ class KeySchedule:
         """
         return version.made_at + min(late, self.ahead) + self.ahead
 
-    def signing(self, versions: Sequence[PublicKey], now: float, late: Mapping[int, float]) -> PublicKey:
+    def signing(self, versions: Sequence[PublicKey], now: float, late: Mapping[str, float]) -> PublicKey:
         """Return the version to sign with at `now`; `versions` are oldest first, and the first of all need not wait.
 
-        `late` has by how much this replica published them late, by their numbers.
+        `late` has by how much this replica published them late, by their kid.
         """
-        ready = [version for version in versions if self.starts(version, late.get(version.version, 0)) <= now]
+        ready = [version for version in versions if self.starts(version, late.get(version.kid, 0)) <= now]
         return ready[-1] if ready else versions[0]
 
     def published(self, versions: Sequence[PublicKey], now: float) -> list[PublicKey]:

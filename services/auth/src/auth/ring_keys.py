@@ -1,7 +1,7 @@
 """The keys of this service's own tokens, without asking anybody over the network."""
 
 from auth.key_ring import KeyRing
-from grpc_common.jwk_set import KeySet, VerifyingKey
+from grpc_common.jwk_set import VerifyingKey
 
 
 class RingKeys:
@@ -9,15 +9,14 @@ class RingKeys:
 
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
-        self._kids: list[str] = []
-        self._keys: KeySet | None = None
 
     async def find(self, kid: str, algorithm: str) -> VerifyingKey | None:
-        """Return the key of that name; raise ExternalServiceError when the signer has never been asked and is away."""
-        published = (await self._ring.jwk_set())["keys"]
-        kids = [jwk["kid"] for jwk in published]
-        if self._keys is None or kids != self._kids:
-            keys = KeySet.of(published)
-            keys.replace(self._keys)
-            self._keys, self._kids = keys, kids
-        return self._keys.find(kid, algorithm)
+        """Return the key of that name; raise ExternalServiceError when the signer has never been asked and is away.
+
+        A name that is not known may be that of a key that another replica has seen already.
+        """
+        key = await self._ring.verifying(kid)
+        if key is None:
+            await self._ring.look_again()
+            key = await self._ring.verifying(kid)
+        return key if key is not None and key.algorithm == algorithm else None

@@ -87,7 +87,7 @@ class AuthServiceSettings(OutboxSettings):
     refresh_file: Path = Field(default=Path("auth-refresh"), description="Where that secret is kept if it is unset.")
 
     key_name: str = Field(
-        default="access", pattern=r"^[a-z0-9-]{1,40}$", description="What the signing key is called; kid is NAME-vN."
+        default="access", pattern=r"^[a-z0-9-]{1,40}$", description="What the signing key is called where it is kept."
     )
     key_algorithm: Algorithm = Field(default="ES256", description="How tokens are signed.")
     key_period: float = Field(default=30 * DAY, gt=0, description="Seconds after which another key is made.")

@@ -1,7 +1,7 @@
 """Who signs access tokens: the port that keeps the private keys, and what is known of the public ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 import jwt
@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+from auth.thumbprint import thumbprint
 
 type Algorithm = Literal["ES256", "EdDSA", "RS256"]
 
@@ -28,6 +30,11 @@ class PublicKey:
     """Unix seconds."""
     jwk: dict[str, str]
     """The key itself (RFC 7518 §6, RFC 8037 §2), without a name."""
+    kid: str = field(init=False)
+    """Its name, which is that of no other key: not even of one that has its place and its number after it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kid", thumbprint(self.jwk))
 
 
 class Signer(Protocol):
@@ -35,7 +42,7 @@ class Signer(Protocol):
 
     @property
     def name(self) -> str:
-        """What the key is called; its versions are called `name-v1`, `name-v2` and so on."""
+        """What the key is called. Another one may be called so later, with versions of the same numbers."""
         ...
 
     @property
@@ -44,7 +51,7 @@ class Signer(Protocol):
         ...
 
     async def versions(self) -> Sequence[PublicKey]:
-        """Return all versions there are, oldest first, at least one.
+        """Return all versions there are, oldest first, at least one; the first is made where there is none any more.
 
         Raises:
             ExternalServiceError: nobody can tell just now.

@@ -31,6 +31,10 @@ NO_VERSION: Final = "requested version"
 """What a version that is not there is answered with, under a status that says something else is broken."""
 
 
+class NoKeyError(SignerError):
+    """The transit engine has no key of that name."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """What transit calls the key of an algorithm, and what it must be told to sign as a JWS does."""
@@ -84,9 +88,7 @@ class TransitSigner:
 
     async def __aenter__(self) -> Self:
         """Make the key if there is none; raise ExternalServiceError when nobody can tell."""
-        # Transit leaves a key that is there as it is.
-        kind = _KINDS[self._algorithm]
-        await self._ask(f"keys/{self._name}", {"type": kind.key_type, "exportable": False})
+        await self._make()
         return self
 
     async def __aexit__(
@@ -95,8 +97,13 @@ class TransitSigner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def versions(self) -> Sequence[PublicKey]:
-        """Return all versions there are, oldest first."""
-        answer = await self._ask(f"keys/{self._name}")
+        """Return all versions there are, oldest first; make the key again if it was destroyed."""
+        try:
+            answer = await self._ask(f"keys/{self._name}")
+        except NoKeyError:
+            await self._make()
+            answer = await self._ask(f"keys/{self._name}")
+            self._log.warning("the signing key was gone: made another one")
         kind = _KINDS[self._algorithm].key_type
         with self._understood():
             if answer["type"] != kind:
@@ -129,6 +136,11 @@ class TransitSigner:
         await self._ask(f"keys/{self._name}/config", limits)
         await self._ask(f"keys/{self._name}/trim", {"min_available_version": before})
         self._log.info("old versions of the signing key destroyed", before=before)
+
+    async def _make(self) -> None:
+        # Transit leaves a key that is there as it is.
+        kind = _KINDS[self._algorithm]
+        await self._ask(f"keys/{self._name}", {"type": kind.key_type, "exportable": False})
 
     def _public(self, version: int, key: Mapping[str, Any]) -> PublicKey:
         text = key["public_key"]
@@ -174,6 +186,8 @@ class TransitSigner:
             raise self._away(error) from None
 
     def _refused(self, error: VaultError) -> SignerError:
+        if isinstance(error, InvalidPath) and not error.errors:  # an engine that is not there says so
+            return NoKeyError(f"there is no transit key {self._name}")
         # What is said is about the key and the request, neither of which is a secret.
         said = "; ".join(" ".join(each.split()) for each in error.errors or [])
         return SignerError(f"transit refuses for the key {self._name}: {said or type(error).__name__}")
