@@ -262,19 +262,29 @@ async def test_a_request_is_a_span_in_its_callers_trace_and_its_line_says_which(
         assert (await http.get("/span?token=hunter2", headers=parent)).text == "0af7651916cd43dd8448eb211c80319c"
         await http.get("/broken")
         await http.request("BREW", "/")
+        with pytest.raises(httpx.RemoteProtocolError):
+            await http.get("/half")
     await server.stop(5)
 
-    first, broken, odd = spans.get_finished_spans()
+    first, broken, odd, half = spans.get_finished_spans()
     assert first.parent is not None
     assert (first.name, first.kind, first.parent.span_id) == ("GET", SpanKind.SERVER, 0xB7AD6B7169203331)
     assert dict(first.attributes or {}) == {
         "http.request.method": "GET",
         "http.response.status_code": 200,
+        "network.protocol.version": "1.1",
+        "server.address": "127.0.0.1",
+        "server.port": int(server.url.rpartition(":")[2]),
         "url.path": "/span",
         "url.scheme": "http",
     }
     assert (broken.status.status_code, broken.parent) == (StatusCode.ERROR, None)
+    assert (broken.attributes or {})["error.type"] == "500"
     assert (odd.name, (odd.attributes or {})["http.request.method"]) == ("HTTP", "_OTHER")
+    assert (odd.attributes or {})["http.request.method_original"] == "BREW"
+    # The client has seen 200, and then a cut: of that the status says nothing.
+    assert half.status.status_code is StatusCode.ERROR
+    assert "Error" in str((half.attributes or {})["error.type"])
 
 
 async def test_the_span_of_a_route_has_its_pattern_for_a_name() -> None:
@@ -290,10 +300,22 @@ async def test_the_span_of_a_route_has_its_pattern_for_a_name() -> None:
     await server.start()
     async with client(server) as http:
         assert (await http.get("/items/7")).json() == "7"
-        assert (await http.get("/nowhere")).status_code == 404
+        assert (await http.get("/nowhere?password=hunter2")).status_code == 404
+        assert (await http.request("BREW", "/items/7")).status_code == 405
+        assert (await http.get("/items/7", headers={"host": "x" * 300 + ":1"})).status_code == 200
+        assert (await http.get("/items/7", headers={"host": "[::1]:8443"})).status_code == 200
+        assert (await http.get("/items/7", headers={"host": "items.localhost"})).status_code == 200
     await server.stop(5)
 
-    assert [span.name for span in spans.get_finished_spans()] == ["GET /items/{item_id}", "GET"]
+    found = spans.get_finished_spans()
+    route = "GET /items/{item_id}"
+    assert [span.name for span in found] == [route, "GET", "HTTP /items/{item_id}", route, route, route]
+    assert not any("hunter2" in span.to_json() for span in found)
+    where = [
+        ((span.attributes or {}).get("server.address"), (span.attributes or {}).get("server.port")) for span in found
+    ]
+    assert where[3:] == [(None, None), ("::1", 8443), ("items.localhost", None)]
+    assert [span.status.status_code for span in found] == [StatusCode.UNSET] * 6
 
 
 async def test_a_head_that_is_too_large_is_refused_also_in_one_piece(serve: Serve, app: App) -> None:

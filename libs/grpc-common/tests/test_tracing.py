@@ -1,11 +1,13 @@
 """Traces that go on from a caller through one service into the next."""
 
 import asyncio
+import socket
 import string
 from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry import baggage, context, trace
@@ -17,10 +19,12 @@ from structlog.testing import capture_logs
 
 from grpc_common import testing
 from grpc_common.chain import Chain
+from grpc_common.health.servicer import HealthServicer
 from grpc_common.interceptors.error import ErrorInterceptor
 from grpc_common.interceptors.logging import LoggingInterceptor
 from grpc_common.interceptors.tracing import TracingInterceptor
 from grpc_common.sampling import CallersChoice
+from grpc_common.server import GRPCServer
 from grpc_common.trace_context import extract, inject
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -241,7 +245,7 @@ async def test_the_caller_can_find_span_and_log_line_by_its_correlation_id():
         async with service.serve() as channel:
             await call(channel, "unary_stream", (("x-correlation-id", "order-17"),))
             span = await service.span()
-    assert span.attributes["correlation_id"] == "order-17"
+    assert span.attributes["meshwork.correlation_id"] == "order-17"
 
 
 @pytest.mark.parametrize("metadata", [(), (("traceparent", "bad"),), (("baggage", "a=b"),)])
@@ -262,3 +266,62 @@ async def test_without_tracing_set_up_the_callers_trace_is_passed_on():
         await call(channel, "unary_unary", (("traceparent", VALID),))
     assert trace.format_trace_id(service.current.trace_id) == TRACE
     assert service.current.trace_flags.sampled
+
+
+def health(server):
+    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
+
+
+@pytest.mark.parametrize("metadata", [(), (("traceparent", VALID),)])
+async def test_health_checks_are_not_traced(metadata):
+    service = Service(None)
+    with capture_logs() as lines:
+        async with testing.in_process(health, [service.chain]) as channel:
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), metadata=metadata)
+    assert [line["method"] for line in lines] == ["/grpc.health.v1.Health/Check"]
+    assert service.exporter.get_finished_spans() == ()
+
+
+async def test_names_that_callers_make_up_are_one_name():
+    service = Service(None)
+    with capture_logs():
+        async with service.serve() as channel:
+            for path in ("/meshwork.test.Hop/Nothing", "/no.Such/Method?token=hunter2", "/" + "x" * 4000):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await channel.unary_unary(path)(b"", timeout=10)
+    async with asyncio.timeout(5):
+        while len(spans := service.exporter.get_finished_spans()) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+    assert {(span.name, span.attributes["rpc.method"]) for span in spans} == {("grpc", "_OTHER")}
+    assert [span.attributes["rpc.method_original"] for span in spans] == [
+        "meshwork.test.Hop/Nothing",
+        "no.Such/Method",
+        "x" * 255 + "…",
+    ]
+
+
+@pytest.mark.parametrize("where", ["port", "any address", "socket"])
+async def test_spans_say_where_the_server_listens(where, tmp_path):
+    service = Service(None)
+    path = tmp_path / "hop.sock"
+    settings = {
+        "port": {"host": "127.0.0.1", "port": 0},
+        "any address": {"host": "0.0.0.0", "port": 0, "plaintext": "behind-mesh"},  # noqa: S104
+        "socket": {"unix_socket": path},
+    }[where]
+    server = GRPCServer(interceptors=[service.chain], **settings)
+    handlers = {"unary_unary": grpc.unary_unary_rpc_method_handler(service.one)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("meshwork.test.Hop", handlers),))
+    with capture_logs():
+        await server.start()
+        target = server.target.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+        async with grpc.aio.insecure_channel(target) as channel:
+            await call(channel, "unary_unary", ())
+            attributes = (await service.span()).attributes
+        await server.stop(1)
+    expected = {
+        "port": ("127.0.0.1", server.port),
+        "any address": (socket.gethostname(), server.port),
+        "socket": (str(path), None),
+    }
+    assert (attributes["server.address"], attributes.get("server.port")) == expected[where]

@@ -134,3 +134,6 @@ class Call:
 
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 """The call this task works for."""
+
+asked_for: ContextVar[str] = ContextVar("asked_for", default="")
+"""The path this task was called by, where the server has no such method."""

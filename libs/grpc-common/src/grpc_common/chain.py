@@ -7,7 +7,7 @@ import grpc
 from grpc import StatusCode
 from grpc.aio import ServerInterceptor
 
-from grpc_common.call import UNKNOWN, Call, Handler, Method, Run, current_call
+from grpc_common.call import UNKNOWN, Call, Handler, Method, Run, asked_for, current_call
 from grpc_common.codec import drive, with_messages
 
 type Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
@@ -60,6 +60,9 @@ class Interceptor(ServerInterceptor):
         """Return what is run in place of `call_next` for calls of `method`; asked once per method."""
         raise NotImplementedError
 
+    def served_at(self, address: str, port: int | None) -> None:
+        """Be told where the server listens, before it serves: a host and a port, or the path of a Unix socket."""
+
     async def intercept_service(
         self,
         continuation: Continuation,
@@ -108,6 +111,11 @@ class Chain(ServerInterceptor):
         there = ", ".join(type(each).__name__ for each in self.interceptors) or "nothing"
         raise LookupError(f"the chain has {len(places)} of {kind.__name__}, which must be there once; it has {there}")
 
+    def served_at(self, address: str, port: int | None) -> None:
+        """Tell all interceptors where the server listens."""
+        for interceptor in self.interceptors:
+            interceptor.served_at(address, port)
+
     async def intercept_service(
         self,
         continuation: Continuation,
@@ -116,6 +124,7 @@ class Chain(ServerInterceptor):
         """Return the compiled handler of the method asked for."""
         handler = await continuation(handler_call_details)
         if handler is None:
+            asked_for.set(handler_call_details.method)
             return self._unknown
         # A chain further in knows its method already, and whether it is one at all.
         inner = handler.method if isinstance(handler, CompiledHandler) else None

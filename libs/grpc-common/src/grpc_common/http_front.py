@@ -17,6 +17,8 @@ from grpc_common.shown_url import shown_path
 
 CLIENT_GONE: Final = 499
 """The status in the log, as nginx has it, of a request whose client did not wait for one."""
+FAILURE: Final = "grpc_common.failure"
+"""Where, in the scope, whoever is around finds the exception that the application ended with."""
 MAX_METHOD: Final = 16
 """Characters of it in the log."""
 
@@ -57,6 +59,7 @@ class HTTPFront:
             if not status:
                 await send_problem(answer, HTTPStatus.SERVICE_UNAVAILABLE, "the server stops", [CLOSE])
         except Exception as error:  # noqa: BLE001
+            scope[FAILURE] = error
             error_id = uuid.uuid4().hex
             self._errors.error("request failed", path=shown_path(scope["raw_path"]), error_id=error_id, exc_info=error)
             if not status:

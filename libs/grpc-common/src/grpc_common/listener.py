@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+ANY: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # only compared
 MAX_SOCKET_PATH: Final = 107  # bytes, sun_path of unix(7)
 BACKLOG: Final = 1024
 """Connections that may wait to be accepted."""
@@ -20,6 +21,11 @@ class ListenError(Exception):
 def is_exposed(host: str) -> bool:
     """Say whether `host` is reachable from other machines."""
     return host not in LOOPBACK
+
+
+def named(host: str) -> str:
+    """Return what a server that listens on `host` is called: where that is any address, this machine's name."""
+    return socket.gethostname() if host in ANY else host
 
 
 def tcp_address(host: str, port: int) -> str:

@@ -113,17 +113,26 @@ def service_policies(service: ServiceDescriptor) -> dict[str, MethodPolicy]:
     return {policy.path: policy for policy in map(method_policy, service.methods)}
 
 
+def is_declared(path: str) -> bool:
+    """Say whether a proto that the program has loaded declares "/pkg.Service/Method"."""
+    return _declared(path) is not None
+
+
 @cache
 def policy_of(path: str) -> MethodPolicy | None:
     """Return the policy of "/pkg.Service/Method", or None when the program knows no such method or it declares none."""
-    service, _, name = path.removeprefix("/").rpartition("/")
-    try:
-        method = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-    except KeyError:
-        return None
-    if not method.GetOptions().HasExtension(policy_pb2.policy):
+    method = _declared(path)
+    if method is None or not method.GetOptions().HasExtension(policy_pb2.policy):
         return None
     return method_policy(method)
+
+
+def _declared(path: str) -> MethodDescriptor | None:
+    service, _, name = path.removeprefix("/").rpartition("/")
+    try:
+        return descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    except KeyError:
+        return None
 
 
 def method_policy(method: MethodDescriptor) -> MethodPolicy:

@@ -12,12 +12,20 @@ from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 
 from grpc_common.call import Handler
-from grpc_common.chain import Chain
+from grpc_common.chain import Chain, Interceptor
 from grpc_common.default_chain import default_interceptors
 from grpc_common.health.servicer import HealthServicer
 from grpc_common.interceptors.concurrency import ConcurrencyLimitInterceptor, LastLimitInterceptor
 from grpc_common.keepalive import KEEPALIVE
-from grpc_common.listener import ListenError, check_port, clear_socket, is_exposed, remove_socket, tcp_address
+from grpc_common.listener import (
+    ListenError,
+    check_port,
+    clear_socket,
+    is_exposed,
+    named,
+    remove_socket,
+    tcp_address,
+)
 from grpc_common.reflection import add_reflection
 from grpc_common.settings import GRPCServerSettings, SettingsError, TLSSettings, plaintext_refusal
 from grpc_common.tls import CertificateFiles
@@ -142,6 +150,7 @@ class GRPCServer:
         for name, handlers in self._registered.items():
             server.add_registered_method_handlers(name, handlers)
         self._listen(server)
+        self._tell_where()
         if self._health is not None:
             self._health.add(*self.service_names)
         await server.start()
@@ -170,6 +179,12 @@ class GRPCServer:
                 self.port = server.add_secure_port(address, CertificateFiles(self._tls).credentials())
         except RuntimeError as error:
             raise ListenError(f"cannot listen on port {self.port} of {self.host}.") from error
+
+    def _tell_where(self) -> None:
+        where = (str(self.unix_socket), None) if self.unix_socket else (named(self.host), self.port)
+        for interceptor in self._interceptors:
+            if isinstance(interceptor, Chain | Interceptor):
+                interceptor.served_at(*where)
 
     async def wait_for_termination(self) -> None:
         """Return when the server has ended; raise what broke it. May be cancelled without harm to the server."""

@@ -35,6 +35,9 @@ async def in_process(
     server = grpc.aio.server(interceptors=list(interceptors), options=options)
     register(server)
     port = server.add_insecure_port("127.0.0.1:0")
+    for interceptor in interceptors:
+        if isinstance(interceptor, Chain | Interceptor):
+            interceptor.served_at("127.0.0.1", port)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Tracer
 
 from grpc_common.sampling import CallersChoice, ForetoldIds
+from grpc_common.span_attributes import SCHEMA
 
 SCOPE: Final = "grpc_common"
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -54,7 +55,7 @@ class Tracing:
     @property
     def tracer(self) -> Tracer:
         """The tracer for calls, theirs and ours."""
-        return self.provider.get_tracer(SCOPE)
+        return self.provider.get_tracer(SCOPE, schema_url=SCHEMA)
 
     def close(self, timeout: float = 3.0) -> bool:
         """Send what waits, for at most `timeout` seconds; say whether that was enough."""

@@ -26,6 +26,17 @@ from grpc_common.client.remote_error import (
 from grpc_common.correlation import KEY as CORRELATION
 from grpc_common.correlation import correlation_id
 from grpc_common.deadline import remaining
+from grpc_common.span_attributes import (
+    ATTEMPT,
+    ATTEMPTS,
+    DEADLINE_GIVEN,
+    DEADLINE_LEFT,
+    ERROR_REASON,
+    ERROR_TYPE,
+    HEDGES,
+    PAUSE,
+    RPC_STATUS,
+)
 from grpc_common.trace_context import inject
 
 CIRCUIT_OPEN: Final = "CIRCUIT_OPEN"
@@ -175,9 +186,9 @@ class ClientCall:
             return failure
         if self.span.is_recording():
             facts: dict[str, AttributeValue] = {
-                "attempt": self.attempts,
-                "rpc.status": failure.status.name,
-                "pause": pause,
+                ATTEMPT: self.attempts,
+                RPC_STATUS: failure.status.name,
+                PAUSE: pause,
             }
             self.span.add_event("attempt failed", facts)
         await calling.clock.sleep(pause)
@@ -230,15 +241,17 @@ class ClientCall:
     def _describe(self, span: Span, status: StatusCode, now: float) -> None:
         span.set_attributes(
             {
-                "rpc.grpc.status_code": status.value[0],
-                "rpc.attempts": self.attempts,
-                "rpc.hedges": self.hedges,
-                "rpc.deadline.given": self.given,
-                "rpc.deadline.left": max(0.0, self.deadline - now),
+                RPC_STATUS: status.name,
+                ATTEMPTS: self.attempts,
+                HEDGES: self.hedges,
+                DEADLINE_GIVEN: self.given,
+                DEADLINE_LEFT: max(0.0, self.deadline - now),
             }
         )
         if status is not StatusCode.OK:
-            span.set_attribute("error.type", self.error.reason if self.error is not None else status.name)
+            span.set_attribute(ERROR_TYPE, status.name)
+            if self.error is not None:
+                span.set_attribute(ERROR_REASON, self.error.reason)
             span.set_status(Status(SpanStatus.ERROR))
 
     def _log_failure(self, now: float) -> None:
@@ -257,6 +270,8 @@ class ClientCall:
 
 
 def _start_span(method: ClientMethod) -> Span:
+    if not method.traced:
+        return trace.NonRecordingSpan(trace.get_current_span().get_span_context())
     if (lot := method.lot) is not None:
         # What is not kept is decided here, as the sampler would: it would take longer for that than all the rest.
         context = trace.get_current_span().get_span_context()

@@ -30,8 +30,17 @@ DIAGNOSIS: Final = 1.5
 class Connection:
     """A channel of grpc.aio, what its calls share, and who may use it: one event loop of one process."""
 
-    def __init__(self, target: str, channel: aio.Channel, calling: Calling, diagnose: Diagnose | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        channel: aio.Channel,
+        calling: Calling,
+        diagnose: Diagnose | None = None,
+        server: tuple[str, int | None] = ("", None),
+    ) -> None:
         self.target: Final = target
+        self.server: Final = server
+        """What spans call it: a host and a port, or a Unix socket without one; "" where that is not known."""
         self.calling: Final = calling
         self.channel = channel
         self.version = 1

@@ -154,11 +154,11 @@ class GRPCClientFactory:
         if not key.secure:
             probe = Probe(target, None, secure=False)
             channel = aio.insecure_channel(target.uri, options)
-            return Connection(target.uri, channel, self._calling, probe.diagnose)
+            return Connection(target.uri, channel, self._calling, probe.diagnose, target.server)
         if key.credentials is not None:
             probe = Probe(target, None, secure=True)
             channel = aio.secure_channel(target.uri, key.credentials, options)
-            return Connection(target.uri, channel, self._calling, probe.diagnose)
+            return Connection(target.uri, channel, self._calling, probe.diagnose, target.server)
         files = ClientTLSFiles(self._tls or ClientTLSSettings())
         try:
             first = files.read()
@@ -169,7 +169,7 @@ class GRPCClientFactory:
             return aio.secure_channel(target.uri, credentials, options)
 
         probe = Probe(target, files, secure=True)
-        connection = Connection(target.uri, dial(first), self._calling, probe.diagnose)
+        connection = Connection(target.uri, dial(first), self._calling, probe.diagnose, target.server)
         if files.paths:
             rotation = Rotation(connection, files, dial)
             connection.before_call = rotation.look

@@ -2,10 +2,22 @@
 
 from typing import TYPE_CHECKING, Final
 
+from grpc_common.access_line import HEALTH
 from grpc_common.client.breaker import CircuitBreaker
 from grpc_common.client.call_plan import CallPlan
 from grpc_common.client.hedge_budget import HedgeBudget, Latencies
+from grpc_common.policy import is_declared
 from grpc_common.sampling import Lot
+from grpc_common.span_attributes import (
+    GRPC,
+    OTHER,
+    RPC_METHOD,
+    RPC_METHOD_ORIGINAL,
+    RPC_SYSTEM,
+    original,
+    server,
+    span_name,
+)
 
 if TYPE_CHECKING:
     from grpc_common.client.connection import Connection
@@ -14,7 +26,18 @@ if TYPE_CHECKING:
 class ClientMethod:
     """A method with its plan, breaker and numbers."""
 
-    __slots__ = ("attributes", "breaker", "connection", "hedges", "latencies", "lot", "metrics", "plan", "span_name")
+    __slots__ = (
+        "attributes",
+        "breaker",
+        "connection",
+        "hedges",
+        "latencies",
+        "lot",
+        "metrics",
+        "plan",
+        "span_name",
+        "traced",
+    )
 
     def __init__(self, plan: CallPlan, connection: "Connection", breaker: CircuitBreaker) -> None:
         self.plan: Final = plan
@@ -24,13 +47,14 @@ class ClientMethod:
         self.hedges: Final = HedgeBudget(connection.calling.retry.hedge_ratio)
         self.latencies: Final = Latencies()
         self.lot: Final = Lot.of(connection.calling.tracer)
-        self.span_name: Final = f"{plan.service}/{plan.name}"
-        self.attributes: Final = {
-            "rpc.system": "grpc",
-            "rpc.service": plan.service,
-            "rpc.method": plan.name,
-            "server.address": connection.target,
-        }
+        known = is_declared(plan.path)
+        called = f"{plan.service}/{plan.name}" if known else OTHER
+        self.span_name: Final = span_name(called)
+        self.attributes: Final = {RPC_SYSTEM: GRPC, RPC_METHOD: called, **server(*connection.server)}
+        if not known:
+            self.attributes[RPC_METHOD_ORIGINAL] = original(plan.path)
+        self.traced: Final = plan.service != HEALTH
+        """Health checks are not: they come every second, for ever, and would hide all else."""
 
     def hedge_delay(self) -> float | None:
         """Return the seconds after which a call is slow, or None while that is not known."""

@@ -22,6 +22,16 @@ class Target:
     port: int = 0
     unix_path: str = ""
 
+    @property
+    def server(self) -> tuple[str, int | None]:
+        """Who is called, as OpenTelemetry's conventions for gRPC have it: host and port, or the path of a Unix socket.
+
+        The whole target where it is neither: one that only core can resolve, or a list of addresses.
+        """
+        if self.unix_path:
+            return self.unix_path, None
+        return (self.host, self.port) if self.host and "," not in self.uri else (self.uri, None)
+
 
 def read_target(text: str) -> Target:
     """Read "host:port", "dns:///host:port", "ipv4:…", "ipv6:…" or "unix:/path"; a bare name is asked of DNS.

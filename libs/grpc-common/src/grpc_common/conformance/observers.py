@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry
 
 from grpc_common.call_metrics import code_label
 from grpc_common.conformance.subject import Observer, Record
+from grpc_common.span_attributes import RPC_STATUS
 
 _NAME_OF_LABEL = {code_label(status): status.name for status in StatusCode}
-_NAME_OF_NUMBER = {status.value[0]: status.name for status in StatusCode}
+_NAMES = frozenset(status.name for status in StatusCode)
 
 
 def access_lines(entries: Sequence[Mapping[str, Any]]) -> Observer:
@@ -56,8 +57,8 @@ def finished_spans(exporter: InMemorySpanExporter) -> Observer:
 
 
 def _span(span: ReadableSpan) -> Record:
-    number = (span.attributes or {}).get("rpc.grpc.status_code")
-    return Record(f"/{span.name}", _NAME_OF_NUMBER.get(number, "no status"))  # type: ignore[arg-type]
+    status = (span.attributes or {}).get(RPC_STATUS)
+    return Record(f"/{span.name}", str(status) if status in _NAMES else "no status")
 
 
 def _samples(registry: CollectorRegistry, name: str) -> Iterable[Record]:

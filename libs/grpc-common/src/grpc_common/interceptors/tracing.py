@@ -9,6 +9,7 @@ from grpc.aio import AbortError
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -21,10 +22,28 @@ from opentelemetry.trace import (
 from opentelemetry.trace import StatusCode as SpanStatus
 from opentelemetry.util.types import AttributeValue
 
-from grpc_common.call import Call, Method, Run
+from grpc_common.access_line import HEALTH
+from grpc_common.call import UNKNOWN, Call, Method, Run, asked_for
 from grpc_common.chain import Interceptor
 from grpc_common.outcome import outcome
 from grpc_common.sampling import Lot
+from grpc_common.span_attributes import (
+    CORRELATION_ID,
+    ERROR_ID,
+    ERROR_REASON,
+    ERROR_TYPE,
+    GRPC,
+    OTHER,
+    REQUESTS,
+    RESPONSES,
+    RPC_METHOD,
+    RPC_METHOD_ORIGINAL,
+    RPC_STATUS,
+    RPC_SYSTEM,
+    original,
+    server,
+    span_name,
+)
 from grpc_common.trace_context import KEYS, NOTHING, extract
 
 # OpenTelemetry's conventions for gRPC: of a server's span only these are errors, the others are the caller's doing.
@@ -41,19 +60,31 @@ ERRORS: Final = frozenset(
 MAX_STACKTRACE: Final = 8192
 """Characters; the innermost frames are kept."""
 
-_NUMBER: Final[dict[StatusCode, int]] = {status: status.value[0] for status in StatusCode}
-
 
 class TracingInterceptor(Interceptor):
-    """A call is a span in its caller's trace, and the current one while the handler runs."""
+    """A call is a span in its caller's trace, and the current one while the handler runs.
+
+    What spans say is named as in OpenTelemetry's semantic conventions for gRPC (1.45). A method that the server does
+    not know has the name "grpc", so that no caller makes up names. Health checks are not traced.
+    """
 
     def __init__(self, tracer: Tracer | None = None) -> None:
         self._tracer = tracer or trace.get_tracer("grpc_common")
+        self._server: dict[str, AttributeValue] = {}
+
+    def served_at(self, address: str, port: int | None) -> None:
+        """Name the server in spans that begin from now on; grpc.aio does not tell what name a caller used."""
+        self._server.clear()
+        self._server.update(server(address, port))
 
     def wrap(self, method: Method, call_next: Run) -> Run:
         """Start a span for each call, and end it when the call has ended; streams included."""
-        name = f"{method.service}/{method.name}" if method.path.startswith("/") else method.name
-        attributes = {"rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name}
+        if method.service == HEALTH:
+            return _untraced(call_next)
+        unknown = method.path == UNKNOWN
+        called = OTHER if unknown else f"{method.service}/{method.name}"
+        name, where = span_name(called), self._server
+        attributes: dict[str, AttributeValue] = {RPC_SYSTEM: GRPC, RPC_METHOD: called}
         start_span, lot = self._tracer.start_span, Lot.of(self._tracer)
 
         async def run(call: Call, request: Any) -> Any:
@@ -68,7 +99,10 @@ class TracingInterceptor(Interceptor):
                     return await call_next(call, request)
                 finally:
                     detach(token)
-            span = start_span(name, parent, SpanKind.SERVER, attributes)
+            facts = attributes | where
+            if unknown:
+                facts[RPC_METHOD_ORIGINAL] = original(asked_for.get())
+            span = start_span(name, parent, SpanKind.SERVER, facts)
             call.span = span.get_span_context()
             token = attach(set_span_in_context(span, parent))
             try:
@@ -88,6 +122,19 @@ class TracingInterceptor(Interceptor):
         return run
 
 
+def _untraced(call_next: Run) -> Run:
+    async def run(call: Call, request: Any) -> Any:
+        parent = NOTHING if KEYS.isdisjoint(call.headers) else extract(call.metadata)
+        call.span = trace.get_current_span(parent).get_span_context() if parent else INVALID_SPAN_CONTEXT
+        token = attach(parent)
+        try:
+            return await call_next(call, request)
+        finally:
+            detach(token)
+
+    return run
+
+
 def _caller(parent: Context) -> SpanContext | None:
     if not parent:
         return None
@@ -102,17 +149,19 @@ def _unsampled(caller: SpanContext) -> SpanContext | None:
 def _describe(span: Span, call: Call, failure: BaseException | None) -> None:
     status = outcome(call, failure)
     method = call.method
-    facts: dict[str, AttributeValue] = {"rpc.grpc.status_code": _NUMBER[status]}
+    facts: dict[str, AttributeValue] = {RPC_STATUS: status.name}
     if call.correlation_id:
-        facts["correlation_id"] = call.correlation_id
+        facts[CORRELATION_ID] = call.correlation_id
     if method.request_streaming:
-        facts["rpc.requests_per_rpc"] = call.received
+        facts[REQUESTS] = call.received
     if method.response_streaming:
-        facts["rpc.responses_per_rpc"] = call.sent
+        facts[RESPONSES] = call.sent
+    if call.error_code:
+        facts[ERROR_REASON] = call.error_code
     if status in ERRORS:
-        facts["error.type"] = call.error_code or status.name
+        facts[ERROR_TYPE] = status.name
         if call.error_id:
-            facts["error.id"] = call.error_id
+            facts[ERROR_ID] = call.error_id
         span.set_status(Status(SpanStatus.ERROR))
         if (cause := _cause(failure)) is not None:
             span.add_event("exception", _exception(cause))
