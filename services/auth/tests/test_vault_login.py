@@ -131,6 +131,15 @@ async def test_with_a_wrapped_secret_id_the_signer_does_all_it_needs(account: Ac
         assert not account.file.exists()
 
 
+async def test_what_runs_here_is_reached_past_every_proxy(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        for variable in (name, name.upper()):
+            monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
+    account.hand_over()
+    async with signing(account) as signer:
+        assert [key.version for key in await signer.versions()] == [1]
+
+
 async def test_the_client_may_do_nothing_else(account: Account) -> None:
     account.hand_over()
     async with vault_client(account.login) as client:

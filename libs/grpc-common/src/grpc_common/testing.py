@@ -9,6 +9,7 @@ import grpc.aio
 from grpc_common.chain import Chain, Interceptor
 from grpc_common.default_chain import default_interceptors
 from grpc_common.jwks import StaticJWKS
+from grpc_common.loopback import NO_PROXY
 from grpc_common.token_maker import TokenMaker
 from grpc_common.token_verifier import Issuer, TokenVerifier
 
@@ -40,7 +41,7 @@ async def in_process(
             interceptor.served_at("127.0.0.1", port)
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[NO_PROXY, *options]) as channel:
             yield channel
     finally:
         await server.stop(0.5)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import hvac
 import requests
@@ -15,6 +16,7 @@ from pydantic import SecretStr
 
 from auth.vault_door import REFUSALS, Door, Lease, VaultRefusedError
 from grpc_common.errors import ExternalServiceError
+from grpc_common.loopback import is_loopback
 
 RENEW_AT: Final = 2 / 3
 """Of the life of a token."""
@@ -23,6 +25,8 @@ WHOLE: Final = 0.9
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 """Seconds between two tries while it does not work; each failure that follows doubles them."""
 FORBIDDEN: Final = 403
+NO_PROXY: Final = {"http": "", "https": ""}
+"""What has requests look for no others in the environment."""
 LOG_OUT_WITHIN: Final = 1.0
 
 
@@ -33,10 +37,9 @@ class VaultSession:
     """
 
     def __init__(self, url: str, door: Door, timeout: float) -> None:
-        # hvac would take a token from the environment or from the home if it were given none.
-        self.client: Final = hvac.Client(url=url, token="", timeout=timeout)
+        self.client: Final = _client(url, timeout)
         self.client.session.hooks["response"].append(self._look_at)
-        self._desk = hvac.Client(url=url, token="", timeout=timeout).adapter
+        self._desk = _client(url, timeout).adapter
         self._door = door
         self._timeout = timeout
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="vault-login")
@@ -151,3 +154,9 @@ class VaultSession:
             raise ExternalServiceError(f"OpenBao is away ({type(error).__name__})") from None
         except (KeyError, TypeError, ValueError):
             raise ExternalServiceError("what answers in the place of OpenBao does not answer as it does") from None
+
+
+def _client(url: str, timeout: float) -> hvac.Client:
+    local = is_loopback(urlsplit(url).hostname or "")
+    # Without a token given, hvac would take one from the environment or from the home.
+    return hvac.Client(url=url, token="", timeout=timeout, proxies=NO_PROXY if local else None)

@@ -14,6 +14,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from grpc_common.loopback import NO_PROXY
+
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 ENDS_WITHIN = 30
@@ -64,7 +66,7 @@ async def serving(module: str, target: str, folder: Path, **settings: str) -> As
     """
     process = await start(module, folder, **settings)
     try:
-        async with grpc.aio.insecure_channel(target) as channel:
+        async with grpc.aio.insecure_channel(target, [NO_PROXY]) as channel:
             await _until_it_serves(process, channel, module)
             yield channel
         process.send_signal(signal.SIGTERM)

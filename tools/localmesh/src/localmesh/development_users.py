@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from grpc_common.loopback import NO_PROXY
 from localmesh.failure import MeshError, UsageError
 from localmesh.files import keep_secret
 from meshwork.auth.v1 import auth_service_pb2 as pb
@@ -115,7 +116,7 @@ class DevelopmentUsers:
     @asynccontextmanager
     async def _auth(self) -> AsyncIterator["Stub"]:
         credentials = grpc.ssl_channel_credentials(self._roots())
-        async with grpc.aio.secure_channel(self._target, credentials) as channel:
+        async with grpc.aio.secure_channel(self._target, credentials, [NO_PROXY]) as channel:
             yield AuthServiceStub(channel)
 
 

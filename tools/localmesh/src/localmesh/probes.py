@@ -6,6 +6,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from grpc_common.loopback import NO_PROXY
 from localmesh import ports
 from localmesh.failure import MeshError
 from localmesh.http_status import http_status
@@ -16,7 +17,7 @@ ANSWER_WITHIN = 2.0
 
 async def service_serves(socket: Path, service: str) -> None:
     """Returns when the gRPC service behind a Unix socket says SERVING, raises otherwise."""
-    async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+    async with grpc.aio.insecure_channel(f"unix:{socket}", [NO_PROXY]) as channel:
         await _ask(channel, service)
 
 
@@ -26,7 +27,7 @@ async def ingress_serves(port: int, ca: bytes, authority: str, service: str) -> 
     `ca` is the root certificate (PEM).
     """
     credentials = grpc.ssl_channel_credentials(ca)
-    options = [("grpc.default_authority", authority), ("grpc.ssl_target_name_override", authority)]
+    options = [NO_PROXY, ("grpc.default_authority", authority), ("grpc.ssl_target_name_override", authority)]
     async with grpc.aio.secure_channel(f"{ports.LOOPBACK}:{port}", credentials, options=options) as channel:
         await _ask(channel, service)
 

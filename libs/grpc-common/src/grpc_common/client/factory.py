@@ -25,6 +25,7 @@ from grpc_common.client.rotation import Rotation
 from grpc_common.client.target import Target, read_target
 from grpc_common.client.tls_files import ClientTLSFiles
 from grpc_common.keepalive import KEEPALIVE, Keepalive
+from grpc_common.loopback import NO_PROXY, is_loopback
 from grpc_common.settings import ClientTLSSettings, GRPCClientSettings, SettingsError
 from grpc_common.tls import CertificateError
 
@@ -109,6 +110,9 @@ class GRPCClientFactory:
     ) -> ClientChannel:
         """Return a channel to `target`; equal ones share a connection, which is made when the first call needs it.
 
+        What is on this machine (loopback, a Unix socket, anything with `behind_sidecar`) is dialled past any proxy that
+        the environment names.
+
         Raises TargetError for what is no target, SettingsError when the files of `tls` cannot be used.
         """
         return self._lease(target, secure, credentials)
@@ -180,6 +184,8 @@ class GRPCClientFactory:
         options: list[tuple[str, Any]] = [*RECONNECT, *self._keepalive.client_options()]
         # Retries are made by this library alone; core's transparent ones, of calls never sent, stay on.
         options.append(("grpc.service_config_disable_resolution", 1))
+        if self._behind_sidecar or target.unix_path or is_loopback(target.host):
+            options.append(NO_PROXY)
         if self._behind_sidecar or target.unix_path:
             config: dict[str, Any] = {"loadBalancingConfig": [{"pick_first": {}}]}
         else:

@@ -11,6 +11,7 @@ from grpc import StatusCode
 from grpc_common.conformance.cable import Cable
 from grpc_common.conformance.endings import SECRET, Case, Client, Request
 from grpc_common.conformance.servicer import VISIT, Visit
+from grpc_common.loopback import NO_PROXY
 
 PATIENCE: Final = 3.0
 """Seconds within which everything must happen."""
@@ -49,7 +50,7 @@ class Caller:
         self._port = port
         self._service = service
         self._metadata = metadata
-        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", [NO_PROXY])
 
     async def close(self) -> None:
         """Close the connection."""
@@ -61,7 +62,8 @@ class Caller:
             channel, cable = self._channel, None
             if case.ending.client in _OWN_CONNECTION:
                 cable = await stack.enter_async_context(Cable(self._port))
-                channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{cable.port}"))
+                own = grpc.aio.insecure_channel(f"127.0.0.1:{cable.port}", [NO_PROXY])
+                channel = await stack.enter_async_context(own)
             received = await self._talk(case, self._start(channel, case, visit.name, seconds), visit, channel, cable)
             if case.ending.client is Client.RUNS_OUT:
                 # The client says that it has gone as its own time is up; the server must find out without being told.

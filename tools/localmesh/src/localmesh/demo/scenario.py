@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import httpx
 
+from grpc_common.loopback import NO_PROXY
 from localmesh.demo.catalogue import catalogue
 from localmesh.demo.findings import Findings, StepFailed, Timing, must
 from localmesh.demo.refusal import Refusal
@@ -42,7 +43,7 @@ class Scenario:
     async def play(self) -> None:
         """All steps; raises `StepFailed`."""
         credentials = grpc.ssl_channel_credentials(self._mesh.root_certificate)
-        async with grpc.aio.secure_channel(self._authority, credentials) as channel, self._rest() as rest:
+        async with grpc.aio.secure_channel(self._authority, credentials, [NO_PROXY]) as channel, self._rest() as rest:
             stub = ItemServiceStub(channel)
             visit = Visit(AuthServiceStub(channel), await self._mesh.users.user(), self.findings)
             await visit.log_in(rest)
@@ -57,7 +58,7 @@ class Scenario:
             await self._delete(stub)
             await self._be_refused(stub)
             await self._be_refused_by_rest(rest)
-            async with grpc.aio.insecure_channel(self._mesh.straight_to("items")) as straight:
+            async with grpc.aio.insecure_channel(self._mesh.straight_to("items"), [NO_PROXY]) as straight:
                 ways = {"at the ingress": stub, "past the ingress": ItemServiceStub(straight)}
                 await visit.show_bad_tokens(ways, Forge(await asyncio.to_thread(self._mesh.openbao.client)))
             await visit.log_out(stub)
@@ -197,7 +198,8 @@ class Scenario:
     @asynccontextmanager
     async def _rest(self) -> AsyncIterator[httpx.AsyncClient]:
         context = ssl.create_default_context(cadata=self._mesh.root_certificate.decode())
-        async with httpx.AsyncClient(base_url=f"https://{self._authority}", verify=context, timeout=TIMEOUT) as client:
+        base = f"https://{self._authority}"
+        async with httpx.AsyncClient(base_url=base, verify=context, timeout=TIMEOUT, trust_env=False) as client:
             yield client
 
     @property

@@ -57,12 +57,16 @@ class Admin:
         return found
 
     async def _post(self, path: str) -> None:
-        async with httpx.AsyncClient(timeout=ANSWER_WITHIN) as client:
+        async with _client() as client:
             (await client.post(self._base + path)).raise_for_status()
 
     async def _get(self, path: str) -> httpx.Response:
-        async with httpx.AsyncClient(timeout=ANSWER_WITHIN) as client:
+        async with _client() as client:
             return (await client.get(self._base + path)).raise_for_status()
+
+
+def _client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(timeout=ANSWER_WITHIN, trust_env=False)  # by no proxy
 
 
 async def until(condition: Callable[[], Awaitable[bool]], within: float, otherwise: str) -> None:

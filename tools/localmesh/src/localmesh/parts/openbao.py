@@ -109,6 +109,7 @@ class OpenBao(Lifetime):
     def client(self) -> hvac.Client:
         """A client with the root token, on a server initialized the first time; blocking."""
         client = hvac.Client(url=self.address, timeout=ANSWER_WITHIN)
+        client.session.trust_env = False  # no proxy, no .netrc
         if not client.sys.is_initialized():
             answer = client.sys.initialize(
                 secret_shares=None, secret_threshold=None, recovery_shares=1, recovery_threshold=1
