@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+from auth.caller import NOBODY, Caller
 from auth.family import Ending, Family, Login
 
 
@@ -36,7 +37,7 @@ class MemoryFamilies:
         await asyncio.sleep(0)
         return True
 
-    async def revoke(self, family_id: str, ending: Ending, at: float) -> bool:
+    async def revoke(self, family_id: str, ending: Ending, at: float, *, caller: Caller = NOBODY) -> bool:
         await asyncio.sleep(0)
         kept = self._kept.get(family_id)
         if kept is None or kept.revoked is not None:
@@ -44,10 +45,12 @@ class MemoryFamilies:
         self._kept[family_id] = replace(kept, revoked=ending)
         return True
 
-    async def revoke_all(self, subject: str, ending: Ending, at: float, *, keep: str = "") -> int:
+    async def revoke_all(
+        self, subject: str, ending: Ending, at: float, *, keep: str = "", caller: Caller = NOBODY
+    ) -> int:
         await asyncio.sleep(0)
         found = [each.id for each in self._kept.values() if each.subject == subject and each.id != keep]
-        return sum([await self.revoke(each, ending, at) for each in found])
+        return sum([await self.revoke(each, ending, at, caller=caller) for each in found])
 
     async def forget(self, before: float, limit: int) -> int:
         await asyncio.sleep(0)

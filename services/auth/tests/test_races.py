@@ -37,6 +37,7 @@ from grpc_common.token_verifier import TokenVerifier
 
 PASSWORD, OTHER = SecretStr("seven ducks in a quiet row"), SecretStr("eleven geese on a windy hill")
 HERE = Caller("192.0.2.1")
+ROOT = HERE.proved("root")
 
 
 class SlowSigner:
@@ -130,8 +131,8 @@ type Taking = Callable[[Auth], Awaitable[Any]]
 
 TAKINGS: dict[str, Taking] = {
     "another password": lambda auth: auth.does.accounts.change_password("alice", PASSWORD, OTHER, HERE),
-    "no right to log in": lambda auth: auth.does.accounts.set_disabled("alice", "", disabled=True, actor="root"),
-    "a role less": lambda auth: auth.does.accounts.set_roles("alice", [], "", actor="root"),
+    "no right to log in": lambda auth: auth.does.accounts.set_disabled("alice", "", ROOT, disabled=True),
+    "a role less": lambda auth: auth.does.accounts.set_roles("alice", [], "", ROOT),
 }
 
 
@@ -152,7 +153,7 @@ async def test_sessions_end_in_the_same_transaction(auth: Auth, engine: AsyncEng
 
     for session in sessions:
         with pytest.raises(RefreshRefusedError):
-            await auth.does.sessions.refresh(session.refresh.token)
+            await auth.does.sessions.refresh(session.refresh.token, HERE)
         assert await auth.does.tokens.introspect(session.access.token) is None
     kinds = [event.kind for event in await told(engine)]
     assert kinds[-3:] == [kinds[-3], Kind.SESSION_REVOKED, Kind.SESSION_REVOKED]
@@ -163,19 +164,19 @@ async def test_the_session_a_password_is_changed_in_goes_on(auth: Auth) -> None:
     keep = here.refresh.family.id
     await auth.does.accounts.change_password("alice", PASSWORD, OTHER, HERE, keep=keep)
 
-    assert await auth.does.sessions.refresh(here.refresh.token)
+    assert await auth.does.sessions.refresh(here.refresh.token, HERE)
     with pytest.raises(RefreshRefusedError):
-        await auth.does.sessions.refresh(there.refresh.token)
+        await auth.does.sessions.refresh(there.refresh.token, HERE)
 
 
 async def test_an_access_token_is_taken_back_once(auth: Auth, engine: AsyncEngine) -> None:
     session = await auth.does.sessions.log_in("alice", PASSWORD, (), HERE)
     for _ in range(3):
-        await auth.does.tokens.revoke(session.access.token)
+        await auth.does.tokens.revoke(session.access.token, HERE)
 
     assert await auth.does.tokens.introspect(session.access.token) is None
     assert [event.kind for event in await told(engine)].count(Kind.TOKEN_REVOKED) == 1
-    assert await auth.does.sessions.refresh(session.refresh.token)
+    assert await auth.does.sessions.refresh(session.refresh.token, HERE)
 
 
 async def test_who_is_no_administrator_any_more_administers_nothing(auth: Auth) -> None:
@@ -195,7 +196,7 @@ async def test_nor_does_a_client_that_was_deleted(auth: Auth) -> None:
     await auth.stores.clients.add(a_client("robot", roles=frozenset({"admin"})), happened(Kind.CLIENT_CREATED))
     assert await administrators.require(robot) == "robot"
 
-    await auth.does.clients.delete("robot", actor="root")
+    await auth.does.clients.delete("robot", ROOT)
     with pytest.raises(ForbiddenError):
         await administrators.require(robot)
 
@@ -203,20 +204,20 @@ async def test_nor_does_a_client_that_was_deleted(auth: Auth) -> None:
 async def test_the_sessions_that_a_client_began_end_with_it(auth: Auth) -> None:
     await auth.stores.clients.add(a_client("phone"), happened(Kind.CLIENT_CREATED))
     session = await auth.does.sessions.log_in("alice", PASSWORD, (), HERE, a_client("phone"))
-    await auth.does.clients.delete("phone", actor="root")
+    await auth.does.clients.delete("phone", ROOT)
 
     with pytest.raises(RefreshRefusedError):
-        await auth.does.sessions.refresh(session.refresh.token, client_id="phone")
+        await auth.does.sessions.refresh(session.refresh.token, HERE, client_id="phone")
 
 
 @pytest.mark.parametrize("again", [False, True])
 async def test_a_login_under_way_does_not_outlive_its_client(auth: Auth, again: bool) -> None:
-    secret = await auth.does.clients.create("phone", [], [], actor="root")
+    secret = await auth.does.clients.create("phone", [], [], ROOT)
     phone = await auth.does.service_tokens.authenticate("phone", secret, HERE)
     async with auth.login_under_way(phone) as login:
-        await auth.does.clients.delete("phone", actor="root")
+        await auth.does.clients.delete("phone", ROOT)
         if again:
-            await auth.does.clients.create("phone", [], [], actor="root")
+            await auth.does.clients.create("phone", [], [], ROOT)
 
     with pytest.raises(AbortedError):
         await login
@@ -224,7 +225,7 @@ async def test_a_login_under_way_does_not_outlive_its_client(auth: Auth, again: 
 
 async def test_nobody_administers_with_a_token_that_was_taken_back(auth: Auth) -> None:
     """Also where this process has not heard of it, and the subject is an administrator still, or again."""
-    await auth.does.clients.create("robot", ["admin"], [], actor="root")
+    await auth.does.clients.create("robot", ["admin"], [], ROOT)
     robot = await auth.stores.clients.get("robot")
     assert robot is not None
     session = await auth.does.sessions.log_in("alice", PASSWORD, (), HERE)
@@ -235,8 +236,8 @@ async def test_nobody_administers_with_a_token_that_was_taken_back(auth: Auth) -
     ]
     for each in stolen:
         assert await auth.does.administrators.require(each) == each.subject
-    await auth.does.clients.delete("robot", actor="root")
-    await auth.does.clients.create("robot", ["admin"], [], actor="root")
+    await auth.does.clients.delete("robot", ROOT)
+    await auth.does.clients.create("robot", ["admin"], [], ROOT)
     await auth.does.accounts.change_password("alice", PASSWORD, OTHER, HERE)
     for each in stolen:
         with pytest.raises(UnauthorizedError):
@@ -245,13 +246,13 @@ async def test_nobody_administers_with_a_token_that_was_taken_back(auth: Auth) -
 
 async def test_a_repeat_that_came_in_time_is_answered_however_slow_the_signer_is(auth: Auth) -> None:
     session = await auth.does.sessions.log_in("alice", PASSWORD, (), HERE)
-    first = await auth.does.sessions.refresh(session.refresh.token)
-    async with auth.under_way(auth.does.sessions.refresh(session.refresh.token)) as repeat:
+    first = await auth.does.sessions.refresh(session.refresh.token, HERE)
+    async with auth.under_way(auth.does.sessions.refresh(session.refresh.token, HERE)) as repeat:
         auth.ahead = 11
 
     assert (await repeat).refresh.token == first.refresh.token
     with pytest.raises(RefreshRefusedError):
-        await auth.does.sessions.refresh(session.refresh.token)
+        await auth.does.sessions.refresh(session.refresh.token, HERE)
 
 
 @pytest.mark.parametrize("ahead", [-1100, 60])
@@ -261,7 +262,7 @@ async def test_what_takes_a_session_back_is_stamped_as_its_tokens_are(
     """By this machine's clock: or else it would be told too late, or be over before they are."""
     auth.ahead = ahead
     session = await auth.does.sessions.log_in("alice", PASSWORD, (), HERE)
-    await auth.does.sessions.log_out(session.refresh.token)
+    await auth.does.sessions.log_out(session.refresh.token, HERE)
 
     assert await auth.stores.revocations.holds(session.refresh.family.id)
     assert (await told(engine))[-1].at.timestamp() <= time.time()
@@ -270,12 +271,12 @@ async def test_what_takes_a_session_back_is_stamped_as_its_tokens_are(
 async def test_the_tokens_of_a_client_end_with_it_and_not_those_of_who_gets_its_id(auth: Auth) -> None:
     tokens = []
     for _ in range(2):
-        secret = await auth.does.clients.create("robot", ["admin"], [], actor="root")
+        secret = await auth.does.clients.create("robot", ["admin"], [], ROOT)
         for each in tokens:
             assert await auth.does.tokens.introspect(each) is None
         tokens.append((await auth.does.service_tokens.issue("robot", secret, (), HERE)).access.token)
         assert await auth.does.tokens.introspect(tokens[-1])
-        await auth.does.clients.delete("robot", actor="root")
+        await auth.does.clients.delete("robot", ROOT)
         assert await auth.does.tokens.introspect(tokens[-1]) is None
 
 

@@ -57,12 +57,12 @@ class Accounts:
             each.get_secret_value().encode("utf-8", "surrogatepass") for each in (secret, self._bootstrap)
         )
         if not expected or not hmac.compare_digest(given, expected):
-            await self._recorder.record(Kind.BOOTSTRAP_REFUSED, reason="wrong_secret", address=caller.address)
+            await self._recorder.record(Kind.BOOTSTRAP_REFUSED, caller, reason="wrong_secret")
             raise ForbiddenError(NO_BOOTSTRAP)
         user = await self._new(username, password, {ADMIN})
-        event = self._recorder.event(Kind.BOOTSTRAPPED, subject=user.id, roles=(ADMIN,), address=caller.address)
+        event = self._recorder.event(Kind.BOOTSTRAPPED, caller, subject=user.id, roles=(ADMIN,))
         if not await self._users.add_first_admin(user, event):
-            await self._recorder.record(Kind.BOOTSTRAP_REFUSED, reason="used_secret", address=caller.address)
+            await self._recorder.record(Kind.BOOTSTRAP_REFUSED, caller, reason="used_secret")
             raise ForbiddenError(NO_BOOTSTRAP)
         return user
 
@@ -77,16 +77,15 @@ class Accounts:
         if not self._registration:
             raise ForbiddenError("nobody can register here: ask an administrator for a user")
         user = await self._new(username, password, ())
-        await self._users.add(
-            user, self._recorder.event(Kind.USER_CREATED, subject=user.id, reason="registered", address=caller.address)
-        )
+        event = self._recorder.event(Kind.USER_CREATED, caller, subject=user.id, reason="registered")
+        await self._users.add(user, event)
         return user
 
-    async def create(self, username: str, password: SecretStr, roles: Iterable[str], *, actor: str) -> User:
-        """Create a user with roles, as `actor` wants; raises as `register` does."""
+    async def create(self, username: str, password: SecretStr, roles: Iterable[str], caller: Caller) -> User:
+        """Create a user with roles, as an administrator wants; raises as `register` does."""
         user = await self._new(username, password, roles)
         given = tuple(sorted(user.roles))
-        await self._users.add(user, self._recorder.event(Kind.USER_CREATED, subject=user.id, actor=actor, roles=given))
+        await self._users.add(user, self._recorder.event(Kind.USER_CREATED, caller, subject=user.id, roles=given))
         return user
 
     async def get(self, user_id: str) -> User:
@@ -111,20 +110,20 @@ class Accounts:
         user = await self._credentials.prove(user.username, current, caller)
         self._policy.check(wanted, user.username, field="new_password")
         kept, password_hash = user.password_hash, await self._hasher.hash(wanted)
-        event = self._recorder.event(Kind.PASSWORD_CHANGED, subject=user.id, address=caller.address)
+        event = self._recorder.event(Kind.PASSWORD_CHANGED, caller, subject=user.id)
         if not await self._users.set_password(user.id, kept, password_hash, event, keep=keep):
             raise AbortedError("the password was changed at the same moment: try again with the one that it is now")
 
-    async def set_roles(self, user_id: str, roles: Iterable[str], etag: str, *, actor: str) -> User:
+    async def set_roles(self, user_id: str, roles: Iterable[str], etag: str, caller: Caller) -> User:
         """Give a user exactly these roles; raises as `Users.set_roles` does."""
         wanted = frozenset(roles)
-        event = self._recorder.event(Kind.ROLES_CHANGED, subject=user_id, actor=actor, roles=tuple(sorted(wanted)))
+        event = self._recorder.event(Kind.ROLES_CHANGED, caller, subject=user_id, roles=tuple(sorted(wanted)))
         return await self._users.set_roles(user_id, wanted, etag, event)
 
-    async def set_disabled(self, user_id: str, etag: str, *, disabled: bool, actor: str) -> User:
+    async def set_disabled(self, user_id: str, etag: str, caller: Caller, *, disabled: bool) -> User:
         """Say whether a user may log in; who may not has no session any more. Raises as `Users.set_disabled` does."""
         kind = Kind.USER_DISABLED if disabled else Kind.USER_ENABLED
-        event = self._recorder.event(kind, subject=user_id, actor=actor)
+        event = self._recorder.event(kind, caller, subject=user_id)
         return await self._users.set_disabled(user_id, disabled, etag, event)
 
     async def _new(self, username: str, password: SecretStr, roles: Iterable[str]) -> User:

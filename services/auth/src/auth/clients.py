@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from auth.audit import Kind
+from auth.caller import Caller
 from auth.client import Client, hash_of, new_secret
 from auth.recorder import Recorder
 from auth.repository import Clients
@@ -26,7 +27,7 @@ class ClientAccounts:
         self._recorder = recorder
         self._clock = clock
 
-    async def create(self, client_id: str, roles: Iterable[str], scopes: Iterable[str], *, actor: str) -> SecretStr:
+    async def create(self, client_id: str, roles: Iterable[str], scopes: Iterable[str], caller: Caller) -> SecretStr:
         """Create a client and return its secret.
 
         Raises:
@@ -37,13 +38,12 @@ class ClientAccounts:
             raise ValidationError("is not for a client: take another one", field="client_id")
         secret = new_secret()
         client = Client(client_id, hash_of(secret), frozenset(roles), frozenset(scopes), self._clock())
-        event = self._recorder.event(
-            Kind.CLIENT_CREATED, subject=client_id, client_id=client_id, actor=actor, roles=tuple(sorted(client.roles))
-        )
+        given = tuple(sorted(client.roles))
+        event = self._recorder.event(Kind.CLIENT_CREATED, caller, subject=client_id, client_id=client_id, roles=given)
         await self._clients.add(client, event)
         return secret
 
-    async def delete(self, client_id: str, *, actor: str) -> None:
+    async def delete(self, client_id: str, caller: Caller) -> None:
         """Delete a client; raise NotFoundError when there is none."""
-        event = self._recorder.event(Kind.CLIENT_DELETED, subject=client_id, client_id=client_id, actor=actor)
+        event = self._recorder.event(Kind.CLIENT_DELETED, caller, subject=client_id, client_id=client_id)
         await self._clients.delete(client_id, event)

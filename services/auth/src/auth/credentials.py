@@ -41,8 +41,8 @@ class Credentials:
         self._guard = guard
         self._recorder = recorder
 
-    async def prove(self, username: str, password: SecretStr, caller: Caller) -> User:
-        """Return the user.
+    async def prove(self, username: str, password: SecretStr, caller: Caller, client_id: str = "") -> User:
+        """Return the user; `client_id` is the program that it is tried with.
 
         Raises:
             LoginRefusedError: it is none.
@@ -72,7 +72,7 @@ class Credentials:
                 await self._guard.failed(attempt)
             known = user.id if user is not None else ""
             reason = _reason(user) if open_ else "locked"
-            await self._recorder.record(Kind.LOGIN_FAILED, subject=known, reason=reason, address=caller.address)
+            await self._recorder.record(Kind.LOGIN_FAILED, caller, subject=known, client_id=client_id, reason=reason)
             raise LoginRefusedError
         await self._guard.succeeded(attempt)
         return await self._rehashed(user, password) if verdict.outdated else user

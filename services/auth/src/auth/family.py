@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol, Self
 
 from auth.audit import SecurityEvent
+from auth.caller import NOBODY, Caller
 from auth.client import Client
 from auth.user import User
 
@@ -87,14 +88,16 @@ class Families(Protocol):
         """Keep `family` if what is kept is of the generation before it and is not revoked; say whether that was so."""
         ...
 
-    async def revoke(self, family_id: str, ending: Ending, at: float) -> bool:
+    async def revoke(self, family_id: str, ending: Ending, at: float, *, caller: Caller = NOBODY) -> bool:
         """Revoke the family, and say whether it was there and not revoked before; its first ending stays.
 
-        All services are told of it, so that its access tokens end as well.
+        All services are told of it, and who has ended it, so that its access tokens end as well.
         """
         ...
 
-    async def revoke_all(self, subject: str, ending: Ending, at: float, *, keep: str = "") -> int:
+    async def revoke_all(
+        self, subject: str, ending: Ending, at: float, *, keep: str = "", caller: Caller = NOBODY
+    ) -> int:
         """Revoke all families of the subject but `keep`, an id; return how many were not revoked before."""
         ...
 

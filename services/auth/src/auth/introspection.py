@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import SecretStr
 
 from auth.audit import Kind
+from auth.caller import Caller
 from auth.recorder import Recorder
 from auth.refresh import RefreshTokens
 from auth.taken_back import TakenBack, is_taken_back
@@ -78,7 +79,7 @@ class Tokens:
             roles=principal.roles,
         )
 
-    async def revoke(self, token: SecretStr, client_id: str | None = None) -> None:
+    async def revoke(self, token: SecretStr, caller: Caller, client_id: str | None = None) -> None:
         """Take the token back: a refresh token with its whole session, an access token alone. What proves nothing has
         nothing to be taken back, nor has a token of another client than `client_id`, where one is named.
 
@@ -87,12 +88,16 @@ class Tokens:
         """
         if (family := await self._refresh.family_of(token)) is not None:
             if client_id in (None, family.client_id):
-                await self._refresh.revoke(family.id, "logged_out")
+                await self._refresh.revoke(family.id, "logged_out", _holding(family.subject, caller))
             return
         found = await self.introspect(token)
         if found is not None and client_id in (None, found.client_id):
             await self._recorder.record(
-                Kind.TOKEN_REVOKED, subject=found.subject, client_id=found.client_id, token_id=found.id
+                Kind.TOKEN_REVOKED,
+                _holding(found.subject, caller),
+                subject=found.subject,
+                client_id=found.client_id,
+                token_id=found.id,
             )
 
     async def _verified(self, token: SecretStr) -> Principal | None:
@@ -100,3 +105,8 @@ class Tokens:
             return await self._verifier.verify(token.get_secret_value())
         except UnauthorizedError:
             return None
+
+
+def _holding(subject: str, caller: Caller) -> Caller:
+    """Return the caller; who has proved nothing else is who the token was given to."""
+    return caller if caller.actor else caller.proved(subject)

@@ -1,6 +1,7 @@
 """The signing keys, as administrators see them."""
 
 from auth.audit import Kind
+from auth.caller import Caller
 from auth.key_ring import KeyRing
 from auth.recorder import Recorder
 
@@ -12,12 +13,12 @@ class Keys:
         self._ring = ring
         self._recorder = recorder
 
-    async def rotate(self, *, actor: str) -> tuple[str, float]:
+    async def rotate(self, caller: Caller) -> tuple[str, float]:
         """Make the next key; return its kid, and when it signs, in Unix seconds.
 
         Raises:
             ExternalServiceError: the keys are out of reach.
         """
         kid, signs_from = await self._ring.rotate()
-        await self._recorder.record(Kind.KEY_ROTATED, actor=actor, reason=kid)
+        await self._recorder.record(Kind.KEY_ROTATED, caller, reason=kid)
         return kid, signs_from

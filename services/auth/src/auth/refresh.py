@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 from pydantic import SecretBytes, SecretStr
 
+from auth.caller import NOBODY, Caller
 from auth.family import MOST_ROTATIONS, Ending, Families, Family, Login
 from grpc_common.errors import AbortedError, RateLimitError, UnauthorizedError
 
@@ -116,7 +117,7 @@ class RefreshTokens:
         """Return the time at which a token arrives."""
         return self._clock()
 
-    async def refresh(self, token: SecretStr, arrived: float | None = None) -> RefreshToken:
+    async def refresh(self, token: SecretStr, arrived: float | None = None, caller: Caller = NOBODY) -> RefreshToken:
         """Use `token` up and return its successor; within the grace of its first use, return the same one again.
         `arrived`, as `now` gave it, decides whether it came in time, however long the answer takes; None is now.
 
@@ -131,7 +132,7 @@ class RefreshTokens:
             if self._is_over(family, arrived):
                 raise self._refused("expired", family, generation)
             if generation < family.generation:
-                return await self._repeat(family, generation, arrived)
+                return await self._repeat(family, generation, arrived, caller)
             if (issued := await self._rotate(family)) is not None:
                 return issued
         raise AbortedError("the refresh token is in use too often: try again")
@@ -156,21 +157,23 @@ class RefreshTokens:
             return None
         return family
 
-    async def log_out(self, token: SecretStr, *, everywhere: bool = False) -> None:
+    async def log_out(self, token: SecretStr, caller: Caller = NOBODY, *, everywhere: bool = False) -> None:
         """Revoke the family of `token`, whichever of its tokens that is, or all families of its subject; what is no
         token has nothing to revoke.
         """
         family = await self.family_of(token)
         if family is None:
             return
+        # Who has the token is who it was given to, or else it would have to be guessed.
+        caller = caller if caller.actor else caller.proved(family.subject)
         if everywhere:
-            await self._families.revoke_all(family.subject, "logged_out", self._wall())
+            await self._families.revoke_all(family.subject, "logged_out", self._wall(), caller=caller)
         else:
-            await self.revoke(family.id, "logged_out")
+            await self.revoke(family.id, "logged_out", caller)
 
-    async def revoke(self, family_id: str, ending: Ending) -> bool:
-        """Revoke a family, and say whether there was one to revoke."""
-        return await self._families.revoke(family_id, ending, self._wall())
+    async def revoke(self, family_id: str, ending: Ending, caller: Caller = NOBODY) -> bool:
+        """Revoke a family as `caller` asks, and say whether there was one to revoke."""
+        return await self._families.revoke(family_id, ending, self._wall(), caller=caller)
 
     def expires_at(self, family: Family) -> float:
         """Return when the newest token of the family expires if it is not used, in Unix seconds."""
@@ -199,9 +202,9 @@ class RefreshTokens:
         derived = (_derive(secret, family.id, family.salt, generation) for secret in self._secrets)
         return any(hmac.compare_digest(given, each.get_secret_value().encode()) for each in derived)
 
-    async def _repeat(self, family: Family, generation: int, arrived: float) -> RefreshToken:
+    async def _repeat(self, family: Family, generation: int, arrived: float, caller: Caller) -> RefreshToken:
         if not self._in_grace(family, generation, arrived):
-            await self.revoke(family.id, "reused")
+            await self.revoke(family.id, "reused", caller)
             raise self._refused("reused", family, generation)
         if generation + 1 == family.generation:
             return self._issued(self._newest(family), family)

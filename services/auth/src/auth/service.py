@@ -65,20 +65,24 @@ class AuthService(AuthServiceServicer):
     @override
     async def Refresh(self, request: pb.RefreshRequest, context: Context) -> pb.TokenPair:
         """Carries a session on."""
-        return session_to_proto(await self._sessions.refresh(SecretStr(request.refresh_token)))
+        return session_to_proto(await self._sessions.refresh(SecretStr(request.refresh_token), self._caller(context)))
 
     @override
     async def Logout(self, request: pb.LogoutRequest, context: Context) -> Empty:
         """Ends a session."""
-        await self._sessions.log_out(SecretStr(request.refresh_token), everywhere=request.everywhere)
+        await self._sessions.log_out(
+            SecretStr(request.refresh_token), self._caller(context), everywhere=request.everywhere
+        )
         return Empty()
 
     @override
     async def RevokeFamily(self, request: pb.RevokeFamilyRequest, context: Context) -> Empty:
         """Ends a session by its id."""
         principal = _principal()
-        owner = None if ADMIN in principal.roles and await self._administrator() else principal.subject
-        await self._sessions.revoke(request.family_id, owner=owner)
+        if ADMIN in principal.roles:
+            await self._sessions.revoke(request.family_id, await self._administrator(context))
+        else:
+            await self._sessions.revoke(request.family_id, self._caller(context), owner=principal.subject)
         return Empty()
 
     @override
@@ -109,58 +113,61 @@ class AuthService(AuthServiceServicer):
         if wanted != principal.subject:
             if ADMIN not in principal.roles:
                 raise NotFoundError("there is no such user, or none that you may see")
-            await self._administrator()
+            await self._administrator(context)
         return user_to_proto(await self._accounts.get(wanted))
 
     @override
     async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:
         """Returns a page."""
-        await self._administrator()
+        await self._administrator(context)
         users, token = await self._pages.page(request.page_token, request.page_size)
         return pb.ListUsersResponse(users=map(user_to_proto, users), next_page_token=token)
 
     @override
     async def CreateUser(self, request: pb.CreateUserRequest, context: Context) -> pb.User:
         """Creates a user with roles."""
-        password, actor = SecretStr(request.password), await self._administrator()
-        return user_to_proto(await self._accounts.create(request.username, password, request.roles, actor=actor))
+        password, caller = SecretStr(request.password), await self._administrator(context)
+        return user_to_proto(await self._accounts.create(request.username, password, request.roles, caller))
 
     @override
     async def SetRoles(self, request: pb.SetRolesRequest, context: Context) -> pb.User:
         """Gives a user other roles."""
-        actor = await self._administrator()
-        return user_to_proto(await self._accounts.set_roles(request.id, request.roles, request.etag, actor=actor))
+        caller = await self._administrator(context)
+        return user_to_proto(await self._accounts.set_roles(request.id, request.roles, request.etag, caller))
 
     @override
     async def SetDisabled(self, request: pb.SetDisabledRequest, context: Context) -> pb.User:
         """Says whether a user may log in."""
-        actor, disabled = await self._administrator(), request.disabled
-        user = await self._accounts.set_disabled(request.id, request.etag, disabled=disabled, actor=actor)
+        caller, disabled = await self._administrator(context), request.disabled
+        user = await self._accounts.set_disabled(request.id, request.etag, caller, disabled=disabled)
         return user_to_proto(user)
 
     @override
     async def CreateClient(self, request: pb.CreateClientRequest, context: Context) -> pb.ClientSecret:
         """Creates a client."""
-        actor = await self._administrator()
-        secret = await self._clients.create(request.client_id, request.roles, request.scopes, actor=actor)
+        caller = await self._administrator(context)
+        secret = await self._clients.create(request.client_id, request.roles, request.scopes, caller)
         return pb.ClientSecret(client_id=request.client_id, client_secret=secret.get_secret_value())
 
     @override
     async def DeleteClient(self, request: pb.DeleteClientRequest, context: Context) -> Empty:
         """Deletes a client."""
-        await self._clients.delete(request.client_id, actor=await self._administrator())
+        await self._clients.delete(request.client_id, await self._administrator(context))
         return Empty()
 
     @override
     async def RotateSigningKey(self, request: pb.RotateSigningKeyRequest, context: Context) -> pb.SigningKey:
         """Makes the next signing key."""
-        return signing_key_to_proto(*await self._keys.rotate(actor=await self._administrator()))
+        return signing_key_to_proto(*await self._keys.rotate(await self._administrator(context)))
 
     def _caller(self, context: Context) -> Caller:
-        return Caller(client_address(context, behind_mesh=self._behind_mesh))
+        principal = current_principal()
+        actor = "" if principal is None else principal.subject
+        return Caller(client_address(context, behind_mesh=self._behind_mesh), actor)
 
-    async def _administrator(self) -> str:
-        return await self._administrators.require(_principal())
+    async def _administrator(self, context: Context) -> Caller:
+        await self._administrators.require(_principal())
+        return self._caller(context)
 
 
 def _principal() -> Principal:

@@ -48,10 +48,10 @@ class ServiceTokens:
         access = await self._access.issue(Grant(client.id, client.id, client.roles, chosen, client.session_id))
         await self._recorder.record(
             Kind.SERVICE_TOKEN_ISSUED,
+            caller.proved(client.id),
             subject=client.id,
             client_id=client.id,
             token_id=access.id,
-            address=caller.address,
         )
         return Issued(access, chosen)
 
@@ -70,9 +70,7 @@ class ServiceTokens:
         if client is None or not client.is_proved_by(secret):
             await self._guard.failed(attempt)
             known, reason = ("", "unknown_client") if client is None else (client.id, "wrong_secret")
-            await self._recorder.record(
-                Kind.CLIENT_REFUSED, subject=known, client_id=known, reason=reason, address=caller.address
-            )
+            await self._recorder.record(Kind.CLIENT_REFUSED, caller, subject=known, client_id=known, reason=reason)
             raise ClientRefusedError
         await self._guard.succeeded(attempt)
         return client

@@ -60,22 +60,22 @@ class Sessions:
             AbortedError: the password, the roles or the right to log in changed meanwhile, or the client was deleted.
             ExternalServiceError: the database cannot be reached, or tokens cannot be signed just now.
         """
-        user = await self._credentials.prove(username, password, caller)
         client_id = FIRST_PARTY if client is None else client.id
+        user = await self._credentials.prove(username, password, caller, client_id)
         draft = self._refresh.draft(user.id, client_id, granted(scopes, self._scopes))
         access = await self._sign(user, draft.family)  # first: no session is left of a login that has no token
         event = self._recorder.event(
             Kind.LOGGED_IN,
+            caller.proved(user.id),
             subject=user.id,
             client_id=client_id,
             session_id=draft.family.id,
-            address=caller.address,
         )
         if not await self._refresh.keep(draft, Login(user, event, client)):
             raise AbortedError("the user or the client changed at the same moment: try again")
         return Session(access, frozenset(draft.family.scopes), draft)
 
-    async def refresh(self, token: SecretStr, client_id: str = FIRST_PARTY) -> Session:
+    async def refresh(self, token: SecretStr, caller: Caller, client_id: str = FIRST_PARTY) -> Session:
         """Use `token` up and return the next of both tokens, with the user's roles as they are now.
 
         Raises:
@@ -87,25 +87,27 @@ class Sessions:
         arrived = self._refresh.now()
         family = await self._refresh.find(token, arrived)
         if family is None:
-            await self._refresh.refresh(token, arrived)  # says why it is refused, and ends the family of a stolen one
+            await self._refresh.refresh(
+                token, arrived, caller
+            )  # says why it is refused, and ends the family of a stolen one
             raise RefreshRefusedError
         if family.client_id != client_id:
             raise RefreshRefusedError
         user = await self._users.get(family.subject)
         if user is None or user.disabled:
-            await self._refresh.revoke(family.id, "disabled")
+            await self._refresh.revoke(family.id, "disabled", caller)
             raise RefreshRefusedError
         # Signed before the token is used up: who could not be answered for longer than the grace keeps the session.
         access = await self._sign(user, family)
-        return Session(access, frozenset(family.scopes), await self._refresh.refresh(token, arrived))
+        return Session(access, frozenset(family.scopes), await self._refresh.refresh(token, arrived, caller))
 
-    async def log_out(self, token: SecretStr, *, everywhere: bool = False) -> None:
+    async def log_out(self, token: SecretStr, caller: Caller, *, everywhere: bool = False) -> None:
         """End the session of a refresh token, or all of its user, and their access tokens within seconds; what is no
         token has no session.
         """
-        await self._refresh.log_out(token, everywhere=everywhere)
+        await self._refresh.log_out(token, caller, everywhere=everywhere)
 
-    async def revoke(self, family_id: str, *, owner: str | None = None) -> None:
+    async def revoke(self, family_id: str, caller: Caller, *, owner: str | None = None) -> None:
         """End a session by its id, where `owner` is None for an administrator; one that has ended already stays so.
 
         Raises:
@@ -114,7 +116,7 @@ class Sessions:
         family = await self._refresh.family(family_id)
         if family is None or owner not in (None, family.subject):
             raise NotFoundError("there is no such session, or none that you may end")
-        await self._refresh.revoke(family_id, "administrator" if owner is None else "logged_out")
+        await self._refresh.revoke(family_id, "administrator" if owner is None else "logged_out", caller)
 
     async def _sign(self, user: User, family: Family) -> AccessToken:
         return await self._access.issue(

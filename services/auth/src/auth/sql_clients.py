@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.audit import SecurityEvent
 from auth.client import Client
-from auth.family_endings import end_families
+from auth.family_endings import end_families_with
 from auth.security_events import tell
 from auth.table import CLIENTS, FAMILIES, client_of, row_of_client
 from auth.transaction import nobody, transaction
@@ -50,7 +50,7 @@ class SqlClients:
                 raise NotFoundError(f"there is no client {client_id}", field="client_id")
             await tell(connection, [replace(event, session_id=client_of(row).session_id)])
             theirs = FAMILIES.c.client_id == client_id
-            await end_families(connection, theirs, "client_deleted", event.at.timestamp())
+            await end_families_with(connection, theirs, "client_deleted", event)
 
 
 _GET: Final = select(CLIENTS).where(CLIENTS.c.client_id == bindparam("client_id"))

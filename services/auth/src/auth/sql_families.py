@@ -6,6 +6,7 @@ from typing import Final
 from sqlalchemy import bindparam, false, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from auth.caller import NOBODY, Caller
 from auth.family import Ending, Family, Login
 from auth.family_endings import all_of, end_families
 from auth.security_events import tell
@@ -50,19 +51,21 @@ class SqlFamilies:
         async with transaction(self._engine) as connection:
             return (await connection.execute(replacing)).rowcount == 1
 
-    async def revoke(self, family_id: str, ending: Ending, at: float) -> bool:
+    async def revoke(self, family_id: str, ending: Ending, at: float, *, caller: Caller = NOBODY) -> bool:
         """Note the ending in one statement, if there is none."""
         if not can_hold(family_id):
             return False
         async with transaction(self._engine, self._changed) as connection:
-            return await end_families(connection, FAMILIES.c.id == family_id, ending, at) == 1
+            return await end_families(connection, FAMILIES.c.id == family_id, ending, at, caller) == 1
 
-    async def revoke_all(self, subject: str, ending: Ending, at: float, *, keep: str = "") -> int:
+    async def revoke_all(
+        self, subject: str, ending: Ending, at: float, *, keep: str = "", caller: Caller = NOBODY
+    ) -> int:
         """Note the ending of all families at once."""
         if not can_hold(subject):
             return 0
         async with transaction(self._engine, self._changed) as connection:
-            return await end_families(connection, all_of(subject, keep), ending, at)
+            return await end_families(connection, all_of(subject, keep), ending, at, caller)
 
     async def forget(self, before: float, limit: int) -> int:
         """Delete those that nobody else is changing."""

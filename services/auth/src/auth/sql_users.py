@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from auth.audit import SecurityEvent
 from auth.family import Ending
-from auth.family_endings import all_of, end_families
+from auth.family_endings import all_of, end_families_with
 from auth.security_events import tell
 from auth.table import ADMINISTRATORS, IS_ACTIVE_ADMIN, USER_COLUMNS, USERS, row_of_user, user_of
 from auth.transaction import nobody, transaction
@@ -70,7 +70,7 @@ class SqlUsers:
             exchanged = await _exchange(connection, user_id, kept, password_hash)
             if exchanged:
                 await tell(connection, [event])
-                await end_families(connection, all_of(user_id, keep), "password_changed", event.at.timestamp())
+                await end_families_with(connection, all_of(user_id, keep), "password_changed", event)
             return exchanged
 
     async def rehash(self, user_id: str, kept: SecretStr, password_hash: SecretStr) -> bool:
@@ -108,7 +108,7 @@ class SqlUsers:
             await tell(connection, [event])
             if changed.disabled or user.roles - changed.roles:
                 ending: Ending = "disabled" if changed.disabled else "roles_removed"
-                await end_families(connection, all_of(user.id), ending, event.at.timestamp())
+                await end_families_with(connection, all_of(user.id), ending, event)
             return changed
 
 

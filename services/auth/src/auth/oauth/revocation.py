@@ -33,5 +33,8 @@ class RevocationEndpoint:
         proof, caller = read_proof(request, form), self._origin(request)
         self._pace.keep(caller, FIRST_PARTY if proof is None else proof.client_id)
         client = await prove(proof, self._clients, caller)
-        await self._tokens.revoke(token, FIRST_PARTY if client is None else client.id)
+        if client is None:
+            await self._tokens.revoke(token, caller, FIRST_PARTY)
+        else:
+            await self._tokens.revoke(token, caller.proved(client.id), client.id)
         return Response(headers=NOT_STORED)

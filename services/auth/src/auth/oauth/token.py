@@ -87,7 +87,7 @@ class TokenEndpoint:
             found = await self._tokens.introspect(token)
             if found is not None and not found.scopes.issuperset(scopes):
                 raise OAuthError("invalid_scope", "a scope is asked for that the session does not have")
-        return await self._sessions.refresh(token, FIRST_PARTY if client is None else client.id)
+        return await self._sessions.refresh(token, caller, FIRST_PARTY if client is None else client.id)
 
     async def _password(self, form: Form, proof: Proof | None, caller: Caller) -> Issued:
         username, password = form.need("username", LONGEST_NAME), form.secret("password", LONGEST_PASSWORD)

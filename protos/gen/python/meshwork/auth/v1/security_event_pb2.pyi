@@ -124,7 +124,9 @@ class SecurityEvent(_message.Message):
     subject: _builtins.str
     """Whom it happened to: the id of a user or a client. Empty when nobody has the name that was given."""
     actor: _builtins.str
-    """Who did it, when that was somebody else: the id of an administrator."""
+    """Who did it: the id of the user, administrator or client that proved to be it, `subject` itself where that did. Empty
+    when nobody proved anything, such as after a wrong password, or when the service did it by itself.
+    """
     client_id: _builtins.str
     """The program that it was done with."""
     session_id: _builtins.str
