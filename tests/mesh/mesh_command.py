@@ -174,4 +174,5 @@ class _Bearer(grpc.UnaryUnaryClientInterceptor):
         self._metadata = (("authorization", f"Bearer {token}"),)
 
     def intercept_unary_unary(self, continuation, client_call_details, request):
-        return continuation(client_call_details._replace(metadata=self._metadata), request)
+        metadata = (*(client_call_details.metadata or ()), *self._metadata)
+        return continuation(client_call_details._replace(metadata=metadata), request)

@@ -8,6 +8,7 @@ import httpx
 import jwt
 import pytest
 
+from grpc_common.metadata_size import MAX_BAGGAGE, MAX_FROM_OUTSIDE, MAX_TOKEN
 from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
 
@@ -88,6 +89,38 @@ def test_a_clock_may_be_wrong_by_a_minute(mesh, off):
     assert answered.value.code() == grpc.StatusCode.NOT_FOUND
 
 
+def _longest(mesh):
+    """A good token with as many characters as one may have, or few less."""
+    pad = lambda size: _tampered(mesh, padding="x" * size)  # noqa: E731
+    token = pad((MAX_TOKEN - len(pad(0))) * 3 // 4 - 3)
+    assert MAX_TOKEN - 8 <= len(token) <= MAX_TOKEN
+    return token
+
+
+@pytest.mark.parametrize("beside", [(), (("baggage", "x" * MAX_BAGGAGE), ("tracestate", "a=" + "x" * 500))])
+def test_the_longest_token_always_passes(mesh, beside):
+    """Also with the longest baggage beside it, which every proxy on the way has to pass on."""
+    with mesh.items(_longest(mesh)) as items:
+        for _ in range(100):
+            with pytest.raises(grpc.RpcError) as answered:
+                items.GetItem(NOBODY, timeout=10, metadata=beside)
+            assert answered.value.code() == grpc.StatusCode.NOT_FOUND, answered.value.details()
+
+
+def test_the_longest_token_passes_by_rest(mesh):
+    token = _longest(mesh)
+    assert {_rest(mesh, "/v1/items/nobody", token).status_code for _ in range(20)} == {404}
+
+
+def test_more_than_the_mesh_takes_is_always_refused_at_its_edge(mesh):
+    much = (("much", "x" * MAX_FROM_OUTSIDE),)
+    with mesh.items() as items:
+        for _ in range(20):
+            with pytest.raises(grpc.RpcError) as refused:
+                items.GetItem(NOBODY, timeout=10, metadata=much)
+            assert refused.value.code() not in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OK}
+
+
 def test_a_good_token_passes(mesh):
     with mesh.items() as items, pytest.raises(grpc.RpcError) as answered:
         items.GetItem(NOBODY, timeout=10)
@@ -105,7 +138,6 @@ def test_the_token_command_prints_one_that_passes(mesh):
 def test_headers_that_pretend_to_be_the_mesh_change_nothing(mesh):
     with mesh.items() as items, pytest.raises(grpc.RpcError) as answered:
         pretended = (
-            ("authorization", f"Bearer {mesh.token()}"),
             ("x-forwarded-client-cert", "URI=spiffe://meshwork.local/ns/default/sa/ingress"),
             ("x-envoy-retry-on", "5xx"),
             ("x-envoy-upstream-rq-timeout-ms", "1"),

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from grpc_common.errors import UnauthorizedError
 from grpc_common.fixed_clock import FixedClock
 from grpc_common.jwks import StaticJWKS
+from grpc_common.metadata_size import MAX_TOKEN
 from grpc_common.principal import Principal
 from grpc_common.revocations import Revocations
 from grpc_common.token_maker import TokenMaker
-from grpc_common.token_verifier import MAX_TOKEN, Issuer, TokenVerifier
+from grpc_common.token_verifier import Issuer, TokenVerifier
 
 ALGORITHMS = ("ES256", "EdDSA", "RS256")
 LEEWAY = 60.0

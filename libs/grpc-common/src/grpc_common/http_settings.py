@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from grpc_common.listener import is_exposed
+from grpc_common.metadata_size import MAX_METADATA
 
 
 def http_plaintext_refusal(host: str) -> str:
@@ -31,7 +32,9 @@ class HTTPServerSettings(BaseModel):
     )
     max_connections: int = Field(default=1000, ge=1, description="The most connections at once.")
     max_concurrent_requests: int = Field(default=100, ge=1, description="The most requests worked on at once.")
-    max_head: int = Field(default=16_384, ge=256, description="The most bytes of a request's first line and headers.")
+    max_head: int = Field(
+        default=MAX_METADATA, ge=256, description="The most bytes of a request's first line and headers."
+    )
     max_body: int = Field(default=1_048_576, ge=0, description="The most bytes of a request's body.")
     request_timeout: float = Field(
         default=10.0,

@@ -11,6 +11,7 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 
+from grpc_common import metadata_size
 from grpc_common.call import Handler
 from grpc_common.chain import Chain, Interceptor
 from grpc_common.default_chain import default_interceptors
@@ -32,7 +33,7 @@ from grpc_common.tls import CertificateFiles
 from grpc_common.validation.validator import check_constraints
 
 # Without it core shares a taken port with whoever has it, and each gets some of the calls.
-OPTIONS: Final = (("grpc.so_reuseport", 0), *KEEPALIVE.server_options())
+OPTIONS: Final = (("grpc.so_reuseport", 0), *KEEPALIVE.server_options(), *metadata_size.OPTIONS)
 
 
 class GRPCServer:

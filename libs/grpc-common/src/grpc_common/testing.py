@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc.aio
 
+from grpc_common import metadata_size
 from grpc_common.chain import Chain, Interceptor
 from grpc_common.default_chain import default_interceptors
 from grpc_common.jwks import StaticJWKS
@@ -33,6 +34,7 @@ async def in_process(
         interceptors = [_chain(issuer, inside)]
     elif issuer is not None or inside:
         raise ValueError("issuer and inside belong to the default chain, which interceptors replace")
+    options = (*metadata_size.OPTIONS, *options)
     server = grpc.aio.server(interceptors=list(interceptors), options=options)
     register(server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -11,10 +11,10 @@ from grpc_common.compact_token import CompactToken, MalformedTokenError
 from grpc_common.jwk_set import KEY_OF_ALGORITHM, VerifyingKey
 from grpc_common.jwks import KeySource
 from grpc_common.jwt_service import refusal, token_revoked
+from grpc_common.metadata_size import MAX_TOKEN
 from grpc_common.principal import Principal
 from grpc_common.revocations import Revocations
 
-MAX_TOKEN: Final = 8 * 1024
 CACHED_TOKENS: Final = 10_000
 
 

@@ -9,8 +9,8 @@ from typing import Final
 from pydantic import SecretStr
 
 from auth.key_ring import KeyRing
+from grpc_common.metadata_size import MAX_TOKEN
 from grpc_common.scope import is_scope
-from grpc_common.token_verifier import MAX_TOKEN
 
 LONGEST: Final = 900
 """Seconds a token lives at most: as long goes on what was revoked, where nobody hears of it."""

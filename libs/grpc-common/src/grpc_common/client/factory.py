@@ -12,6 +12,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Tracer
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from grpc_common import metadata_size
 from grpc_common.client.breaker import CircuitBreakerConfig
 from grpc_common.client.calling import Calling
 from grpc_common.client.channel import ClientChannel
@@ -181,7 +182,7 @@ class GRPCClientFactory:
         return connection
 
     def _options(self, target: Target) -> list[tuple[str, Any]]:
-        options: list[tuple[str, Any]] = [*RECONNECT, *self._keepalive.client_options()]
+        options: list[tuple[str, Any]] = [*RECONNECT, *self._keepalive.client_options(), *metadata_size.OPTIONS]
         # Retries are made by this library alone; core's transparent ones, of calls never sent, stay on.
         options.append(("grpc.service_config_disable_resolution", 1))
         if self._behind_sidecar or target.unix_path or is_loopback(target.host):

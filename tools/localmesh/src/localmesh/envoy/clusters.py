@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from grpc_common.metadata_size import MAX_METADATA
 from localmesh.envoy.config import Config, seconds, tcp, typed
 from localmesh.envoy.http import TRACES, Tracer
 
@@ -27,9 +28,13 @@ def cluster(
     connection_seconds: float | None = None,
 ) -> Config:
     """Fixed addresses that speak HTTP/2; a connection takes new calls for `connection_seconds`, if that is given."""
-    http: Config = {"explicit_http_config": {"http2_protocol_options": {}}}
+    common: Config = {"max_response_headers_kb": MAX_METADATA // 1024}
     if connection_seconds is not None:
-        http["common_http_protocol_options"] = {"max_connection_duration": seconds(connection_seconds)}
+        common["max_connection_duration"] = seconds(connection_seconds)
+    http: Config = {
+        "explicit_http_config": {"http2_protocol_options": {}},
+        "common_http_protocol_options": common,
+    }
     endpoints = [{"endpoint": {"address": address}} for address in addresses]
     result: Config = {
         "name": name,

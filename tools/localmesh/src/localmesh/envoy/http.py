@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from grpc_common.metadata_size import MAX_METADATA
 from localmesh.envoy.access_log import access_log
 from localmesh.envoy.config import Config, extension, seconds, typed
 
@@ -31,9 +32,10 @@ def connection_manager(
     hosts: list[Config],
     tracer: Tracer | None = None,
     validate_clusters: bool = True,
+    max_headers: int = MAX_METADATA,
     **fields: Any,
 ) -> Config:
-    """A connection manager with what all of ours have in common."""
+    """A connection manager with what all of ours have in common; `max_headers` is bytes."""
     router = extension("envoy.filters.http.router", "filters.http.router.v3.Router")
     if tracer is not None:
         fields["tracing"] = _tracing(tracer)
@@ -46,6 +48,7 @@ def connection_manager(
         normalize_path=True,
         strip_any_host_port=True,
         request_headers_timeout=seconds(10),
+        max_request_headers_kb=max_headers // 1024,
         access_log=[access_log()],
         http_filters=[*filters, router],
         route_config={"name": name, "virtual_hosts": hosts, "validate_clusters": validate_clusters},

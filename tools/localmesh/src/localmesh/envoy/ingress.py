@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from grpc_common.metadata_size import MAX_FROM_OUTSIDE
 from localmesh.certificates import Identity
 from localmesh.envoy import routes, tls, tokens
 from localmesh.envoy.browser import browser_filters, cors
@@ -53,6 +54,8 @@ def ingress(topology: Topology, gate: Gate, workloads: Sequence[Workload]) -> Co
         "ingress",
         codec_type="AUTO",
         use_remote_address=True,
+        # Less than all behind it: what passes here passes everywhere, with what each proxy adds.
+        max_headers=MAX_FROM_OUTSIDE,
         forward_client_cert_details="SANITIZE",
         filters=[
             *browser_filters(),
