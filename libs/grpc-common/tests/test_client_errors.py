@@ -34,6 +34,7 @@ from grpc_common.errors import (
     ExternalServiceError,
     FieldViolation,
     NotFoundError,
+    PreconditionError,
     RateLimitError,
     ValidationError,
     exception_to_status,
@@ -89,6 +90,22 @@ async def test_when_to_come_back_arrives_and_is_told_on():
     again = await raised(error)
     assert isinstance(again, RateLimitError)
     assert again.retry_after == 2.5
+
+
+async def test_an_own_status_arrives_and_passes_on():
+    class QuotaSpentError(AppException):
+        status = StatusCode.FAILED_PRECONDITION
+        reason = "QUOTA_SPENT"
+
+    error = await raised(QuotaSpentError("nothing is left"))
+    assert isinstance(error, PreconditionError)
+    assert (error.status, error.reason, error.message) == (
+        StatusCode.FAILED_PRECONDITION,
+        "QUOTA_SPENT",
+        "nothing is left",
+    )
+    again = await raised(error)
+    assert (type(again), again.status, again.reason) == (type(error), error.status, error.reason)
 
 
 async def test_an_own_code_arrives():

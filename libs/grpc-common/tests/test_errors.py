@@ -21,6 +21,7 @@ EXPECTED = {
     errors.UnauthorizedError: StatusCode.UNAUTHENTICATED,
     errors.ForbiddenError: StatusCode.PERMISSION_DENIED,
     errors.ConflictError: StatusCode.ALREADY_EXISTS,
+    errors.PreconditionError: StatusCode.FAILED_PRECONDITION,
     errors.AbortedError: StatusCode.ABORTED,
     errors.OutOfRangeError: StatusCode.OUT_OF_RANGE,
     errors.RateLimitError: StatusCode.RESOURCE_EXHAUSTED,
@@ -61,6 +62,34 @@ def unpack(status, kind):
 
 def test_the_map_is_the_specification():
     assert ERROR_STATUS_MAP == EXPECTED
+
+
+class QuotaSpentError(errors.AppException):
+    """An error of a service's own, with a status that no class of the library has."""
+
+    status = StatusCode.DATA_LOSS
+    reason = "QUOTA_SPENT"
+
+
+class FrozenItemError(ItemLockedError):
+    """It has its parent's reason and another status."""
+
+    status = StatusCode.FAILED_PRECONDITION
+
+
+async def test_an_error_of_ones_own_has_its_own_status_and_reason():
+    error, detail, status = await failed(QuotaSpentError("nothing is left"))
+    assert (error.code(), error.details()) == (StatusCode.DATA_LOSS, "nothing is left")
+    assert detail.code == unpack(status, error_details_pb2.ErrorInfo).reason == "QUOTA_SPENT"
+    error, detail, _ = await failed(FrozenItemError("it is frozen"))
+    assert (error.code(), detail.code) == (StatusCode.FAILED_PRECONDITION, "ITEM_LOCKED")
+    assert exception_to_status(ItemLockedError("x"))[0] is StatusCode.ALREADY_EXISTS
+
+
+@pytest.mark.parametrize("status", [StatusCode.OK, 9, "FAILED_PRECONDITION", None])
+def test_an_error_without_the_status_of_an_error_cannot_be_defined(status):
+    with pytest.raises(TypeError, match=r"QuotaError\.status must be a grpc.StatusCode other than OK"):
+        type("QuotaError", (errors.AppException,), {"status": status})
 
 
 @settings(max_examples=200, deadline=None)

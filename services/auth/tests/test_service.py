@@ -212,8 +212,8 @@ class TestAdministration:
         root = await auth.GetUser(pb.GetUserRequest(id="me"), metadata=of(admin))
         demoting = auth.SetRoles(pb.SetRolesRequest(id=root.id), metadata=of(admin))
         disabling = auth.SetDisabled(pb.SetDisabledRequest(id=root.id, disabled=True), metadata=of(admin))
-        assert (await refusal(demoting))[0] is grpc.StatusCode.PERMISSION_DENIED
-        assert (await refusal(disabling))[0] is grpc.StatusCode.PERMISSION_DENIED
+        assert (await refusal(demoting))[0] is grpc.StatusCode.FAILED_PRECONDITION
+        assert (await refusal(disabling))[0] is grpc.StatusCode.FAILED_PRECONDITION
 
     async def test_who_is_disabled_has_no_session_any_more(self, auth: "Stub", admin: pb.TokenPair) -> None:
         alice = await registered(auth, "alice")

@@ -25,8 +25,8 @@ from grpc_common.errors import (
     ConflictError,
     DatabaseError,
     ExternalServiceError,
-    ForbiddenError,
     NotFoundError,
+    PreconditionError,
 )
 from grpc_common.etag import etag_of
 
@@ -357,7 +357,7 @@ class TestSessions:
     async def test_what_is_refused_ends_none(self, users: Users, families: SqlFamilies) -> None:
         await added(users, an_admin(id="alice"))
 
-        with pytest.raises(ForbiddenError):
+        with pytest.raises(PreconditionError):
             await users.set_disabled("alice", True, "", DISABLED)
         with pytest.raises(AbortedError):
             await users.set_disabled("alice", True, '"7777"', DISABLED)
@@ -386,7 +386,7 @@ class TestLastAdministrator:
     async def test_the_last_one_stays(self, users: Users, engine: AsyncEngine, remove: Removal) -> None:
         (root, *_) = await added(users, an_admin(), an_admin("off", disabled=True), a_user("administrators"))
 
-        with pytest.raises(ForbiddenError, match="is the last administrator who may log in: make another one first"):
+        with pytest.raises(PreconditionError, match="is the last administrator who may log in: make another one first"):
             await remove(users, root)
 
         assert await users.get(root.id) == root
@@ -397,7 +397,7 @@ class TestLastAdministrator:
 
         await remove(users, root)
 
-        with pytest.raises(ForbiddenError):
+        with pytest.raises(PreconditionError):
             await remove(users, other)
 
     async def test_of_two_who_remove_each_other_at_once_one_succeeds(
@@ -409,7 +409,7 @@ class TestLastAdministrator:
 
             outcomes = await asyncio.gather(*(remove(users, each) for each in both), return_exceptions=True)
 
-            assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ForbiddenError", "User"]
+            assert sorted(type(outcome).__name__ for outcome in outcomes) == ["PreconditionError", "User"]
             assert len(await told(engine)) == before + 1
             async with engine.begin() as connection:
                 await connection.execute(text("DELETE FROM users"))
@@ -423,7 +423,7 @@ class TestLastAdministrator:
         )
 
         assert sum(isinstance(outcome, User) for outcome in outcomes) == 9
-        assert sum(isinstance(outcome, ForbiddenError) for outcome in outcomes) == 1
+        assert sum(isinstance(outcome, PreconditionError) for outcome in outcomes) == 1
         left = [user for user in await users.page("", 100) if ADMIN in user.roles and not user.disabled]
         assert len(left) == 1
 

@@ -27,7 +27,7 @@ from auth.audit import Kind, SecurityEvent
 from auth.sql_users import SqlUsers
 from auth.user import ADMIN, User
 from grpc_common.database.engine import Limits, open_engine
-from grpc_common.errors import AbortedError, AppException, ConflictError, ForbiddenError, NotFoundError
+from grpc_common.errors import AbortedError, AppException, ConflictError, NotFoundError, PreconditionError
 from grpc_common.etag import etag_of
 
 names = st.sampled_from(["a", "b", "c", "d@e", "f-g"])
@@ -144,7 +144,7 @@ class UsersMachine(RuleBasedStateMachine):
         elif etag in {"stale", "wild"}:
             self._compare(AbortedError, None, change)
         elif is_active_admin(user) and not is_active_admin(changed) and not any(map(is_active_admin, others)):
-            self._compare(ForbiddenError, None, change)
+            self._compare(PreconditionError, None, change)
         else:
             expected = replace(changed, version=user.version + 1, updated_at=max(user.updated_at, event.at))
             self._compare(None, expected, change)

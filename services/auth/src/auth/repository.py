@@ -61,7 +61,7 @@ class Users(Protocol):
         Raises:
             NotFoundError: there is no such user.
             AbortedError: it does not have this etag; the empty one is everybody's.
-            ForbiddenError: there would be no administrator any more who may log in.
+            PreconditionError: there would be no administrator any more who may log in.
         """
         ...
 

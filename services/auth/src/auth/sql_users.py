@@ -18,7 +18,7 @@ from auth.user import ADMIN, User
 from grpc_common.database.column_types import can_hold
 from grpc_common.database.driver_errors import translated_errors
 from grpc_common.database.reader import Reader
-from grpc_common.errors import AbortedError, ForbiddenError, NotFoundError
+from grpc_common.errors import AbortedError, NotFoundError, PreconditionError
 from grpc_common.etag import matches
 
 
@@ -146,9 +146,9 @@ def _is_active_admin(user: User) -> bool:
 
 
 async def _require_another_admin(connection: AsyncConnection, user: User) -> None:
-    """Raise ForbiddenError if the user, who is locked, is the last administrator."""
+    """Raise PreconditionError if the user, who is locked, is the last administrator."""
     # Whoever removes another one waits here, and then sees that this one is gone.
     await connection.execute(update(ADMINISTRATORS).values(removals=ADMINISTRATORS.c.removals + 1))
     others = select(USERS.c.id).where(IS_ACTIVE_ADMIN, USERS.c.id != user.id).limit(1)
     if (await connection.execute(others)).one_or_none() is None:
-        raise ForbiddenError(f"the user {user.id} is the last administrator who may log in: make another one first")
+        raise PreconditionError(f"the user {user.id} is the last administrator who may log in: make another one first")

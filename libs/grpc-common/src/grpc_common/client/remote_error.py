@@ -9,6 +9,7 @@ RemoteError                    any failed call: status, reason, retry_after, vio
   RemoteUnauthorizedError      UNAUTHENTICATED       is an UnauthorizedError
   RemoteForbiddenError         PERMISSION_DENIED     is a ForbiddenError
   RemoteConflictError          ALREADY_EXISTS        is a ConflictError
+  RemotePreconditionError      FAILED_PRECONDITION   is a PreconditionError
   RemoteAbortedError           ABORTED               is an AbortedError
   RemoteOutOfRangeError        OUT_OF_RANGE          is an OutOfRangeError
   RemoteRateLimitError         RESOURCE_EXHAUSTED    is a RateLimitError
@@ -38,6 +39,7 @@ from grpc_common.errors import (
     ForbiddenError,
     NotFoundError,
     OutOfRangeError,
+    PreconditionError,
     RateLimitError,
     UnauthorizedError,
     ValidationError,
@@ -48,7 +50,10 @@ type Trailers = tuple[tuple[str, str | bytes], ...]
 
 
 class RemoteError(grpc.RpcError):
-    """A failed call. Let one pass out of a handler, and the handler's own caller gets the same status and message."""
+    """A failed call. Let one pass out of a handler, and the handler's own caller gets the same status and message.
+
+    One that is a RemoteFailure says nothing that would be true of the handler's own call: that is INTERNAL then.
+    """
 
     status: StatusCode
     message: str
@@ -119,6 +124,10 @@ class RemoteConflictError(RemoteError, ConflictError):
     """ALREADY_EXISTS."""
 
 
+class RemotePreconditionError(RemoteError, PreconditionError):
+    """FAILED_PRECONDITION."""
+
+
 class RemoteAbortedError(RemoteError, AbortedError):
     """ABORTED."""
 
@@ -164,6 +173,7 @@ _CLASSES: Final[dict[StatusCode, type[RemoteError]]] = {
     StatusCode.UNAUTHENTICATED: RemoteUnauthorizedError,
     StatusCode.PERMISSION_DENIED: RemoteForbiddenError,
     StatusCode.ALREADY_EXISTS: RemoteConflictError,
+    StatusCode.FAILED_PRECONDITION: RemotePreconditionError,
     StatusCode.ABORTED: RemoteAbortedError,
     StatusCode.OUT_OF_RANGE: RemoteOutOfRangeError,
     StatusCode.RESOURCE_EXHAUSTED: RemoteRateLimitError,

@@ -262,7 +262,7 @@ class AuthServiceServicer:
         sessions with it. A user who has them already is returned unchanged, whatever the etag.
 
         Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
-        PERMISSION_DENIED when nobody would be an administrator any more.
+        FAILED_PRECONDITION when nobody would be an administrator any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -273,7 +273,7 @@ class AuthServiceServicer:
         unchanged, whatever the etag.
 
         Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
-        PERMISSION_DENIED when no administrator could log in any more.
+        FAILED_PRECONDITION when no administrator could log in any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

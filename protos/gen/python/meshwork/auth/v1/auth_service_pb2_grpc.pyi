@@ -119,14 +119,14 @@ class AuthServiceStub:
     sessions with it. A user who has them already is returned unchanged, whatever the etag.
 
     Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
-    PERMISSION_DENIED when nobody would be an administrator any more.
+    FAILED_PRECONDITION when nobody would be an administrator any more.
     """
     SetDisabled: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.SetDisabledRequest, _auth_service_pb2.User]
     """Says whether a user may log in. Who may not loses all sessions at once. A user of whom it is said already is returned
     unchanged, whatever the etag.
 
     Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
-    PERMISSION_DENIED when no administrator could log in any more.
+    FAILED_PRECONDITION when no administrator could log in any more.
     """
     CreateClient: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateClientRequest, _auth_service_pb2.ClientSecret]
     """Creates a client, a program that calls in its own name, and returns its secret, which nobody can read later.
@@ -235,14 +235,14 @@ class AuthServiceAsyncStub(AuthServiceStub):
     sessions with it. A user who has them already is returned unchanged, whatever the etag.
 
     Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
-    PERMISSION_DENIED when nobody would be an administrator any more.
+    FAILED_PRECONDITION when nobody would be an administrator any more.
     """
     SetDisabled: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.SetDisabledRequest, _auth_service_pb2.User]  # type: ignore[assignment]
     """Says whether a user may log in. Who may not loses all sessions at once. A user of whom it is said already is returned
     unchanged, whatever the etag.
 
     Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
-    PERMISSION_DENIED when no administrator could log in any more.
+    FAILED_PRECONDITION when no administrator could log in any more.
     """
     CreateClient: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateClientRequest, _auth_service_pb2.ClientSecret]  # type: ignore[assignment]
     """Creates a client, a program that calls in its own name, and returns its secret, which nobody can read later.
@@ -426,7 +426,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         sessions with it. A user who has them already is returned unchanged, whatever the etag.
 
         Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
-        PERMISSION_DENIED when nobody would be an administrator any more.
+        FAILED_PRECONDITION when nobody would be an administrator any more.
         """
 
     @_abc_1.abstractmethod
@@ -439,7 +439,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         unchanged, whatever the etag.
 
         Errors: NOT_FOUND when there is no such user; ABORTED when it has another etag than the one given;
-        PERMISSION_DENIED when no administrator could log in any more.
+        FAILED_PRECONDITION when no administrator could log in any more.
         """
 
     @_abc_1.abstractmethod
