@@ -169,7 +169,7 @@ def signed(header: dict[str, Any] | None = None, **claims: Any) -> str:
 GOOD = [
     lambda: maker.token("alice"),
     lambda: signed(aud=["other", maker.audience]),
-    lambda: signed({"typ": "JWT"}),
+    lambda: signed({"typ": "application/AT+JWT"}),
     lambda: signed(exp=clock.now + 1),
     lambda: signed(nbf=clock.now, iat=clock.now),
 ]
@@ -189,6 +189,7 @@ BAD = [
     lambda: signed({"kid": "other"}),
     lambda: signed({"crit": ["exp"]}),
     lambda: signed({"typ": "id+jwt"}),
+    lambda: signed({"typ": "JWT"}),
     lambda: stranger.sign(stranger.header() | {"jwk": stranger.jwk()}, stranger.claims("alice")),
     lambda: signed() + "A",
     lambda: signed()[:-1],

@@ -100,7 +100,7 @@ def another_header(chance: random.Random, token: str) -> str:
             {"crit": ["exp"]},
             {"b64": False, "crit": ["b64"]},
             {"zip": "DEF"},
-            {"typ": chance.choice(["dpop+jwt", "logout+jwt", "secevent+jwt"])},
+            {"typ": chance.choice(["JWT", "id+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt"])},
         ]
     )
     signatures = [signature, "", _part(bytes(64)), _part(b"\xff" * 64)]

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from grpc_common.strict_json import load_object
 
 _PARTS: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
-_TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+_TYPES: Final = frozenset({"at+jwt", "application/at+jwt"})
 
 
 class MalformedTokenError(ValueError):
@@ -31,14 +31,15 @@ class CompactToken:
         """Take `token` apart; raise MalformedTokenError.
 
         Only `alg`, `kid` and `typ` of its header are read: a key or an address of a key inside a token (`jwk`, `jku`,
-        `x5c`, `x5u`) says nothing about who made it (RFC 8725 §3.10). `typ` is that of a JWT or of an access token
-        (RFC 9068 §2.1) or absent. `crit` announces extensions, and there is none we know (RFC 7515 §4.1.11).
+        `x5c`, `x5u`) says nothing about who made it (RFC 8725 §3.10). `typ` is that of an access
+        token (RFC 9068 §4), in any case of letters: an ID token, or what else an issuer signs as a mere JWT, is none.
+        `crit` announces extensions, and there is none we know (RFC 7515 §4.1.11).
         """
         if (parts := _PARTS.fullmatch(token)) is None:
             raise MalformedTokenError("it is not three parts of base64url")
         first, second, third = parts.groups()
         header = _object(first)
-        algorithm, kid, type_ = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
+        algorithm, kid, type_ = header.get("alg"), header.get("kid"), header.get("typ")
         if "crit" in header:
             raise MalformedTokenError("it needs an extension")
         if not isinstance(algorithm, str) or not isinstance(kid, str):

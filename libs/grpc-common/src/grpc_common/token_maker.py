@@ -71,7 +71,7 @@ class TokenMaker:
             "exp": now + lifetime,
             "jti": uuid.uuid4().hex,
             "roles": sorted(roles),
-            "scope": " ".join(sorted(scopes)),
+            **({"scope": scope} if (scope := " ".join(sorted(scopes))) else {}),
             **({"sid": session} if session else {}),
         }
 
