@@ -87,8 +87,9 @@ class AccessTokens:
             "exp": expires_at,
             "jti": token_id,
             "roles": sorted(grant.roles),
-            "scope": " ".join(sorted(grant.scopes)),
         }
+        if grant.scopes:  # none is not "" (RFC 6749 appendix A.4)
+            claims["scope"] = " ".join(sorted(grant.scopes))
         if grant.session:
             claims["sid"] = grant.session
         token = await self._keys.sign(claims)

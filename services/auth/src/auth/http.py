@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 
 from auth.key_ring import KeyRing
 from auth.oauth.error import OAuthError, to_oauth
@@ -38,6 +39,7 @@ def http_app(does: UseCases, ring: KeyRing, settings: AuthServiceSettings) -> Fa
     app.add_exception_handler(OAuthError, _refused)
     app.add_exception_handler(AppException, _failed)
     app.add_exception_handler(TimeoutError, _failed)
+    app.add_exception_handler(HTTPException, _unserved)
     app.add_exception_handler(Exception, _broken)
     posts: dict[str, Endpoint] = {
         TOKEN: token,
@@ -72,6 +74,14 @@ async def _failed(_: Request, error: Exception) -> Response:
     if known is None:
         raise error
     return known.response()
+
+
+async def _unserved(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # it is registered for nothing else
+    told = "there is nothing at this path"
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        told = "this path takes another method, which the header Allow names"
+    return OAuthError("invalid_request", told, HTTPStatus(error.status_code), error.headers).response()
 
 
 async def _broken(_: Request, __: Exception) -> Response:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
+from auth.introspection import OtherClientsTokenError
 from auth.scopes import ScopeRefusedError
 from auth.service_tokens import ClientRefusedError
 from grpc_common.errors import (
@@ -75,7 +76,7 @@ def to_oauth(error: AppException | TimeoutError) -> OAuthError | None:
             return invalid_client(error.message)
         case ScopeRefusedError():
             return OAuthError("invalid_scope", error.message)
-        case UnauthorizedError():
+        case UnauthorizedError() | OtherClientsTokenError():  # "or was issued to another client" (§5.2)
             return OAuthError("invalid_grant", error.message)
         case ValidationError():
             return OAuthError("invalid_request", error.message)

@@ -13,6 +13,7 @@ from auth.oauth.form import read_form
 from auth.oauth.origin import Origin
 from auth.oauth.policy import policy_of
 from auth.oauth.revocation import LONGEST_TOKEN
+from auth.oauth.scope import scope_parameter
 from auth.service_tokens import ServiceTokens
 
 ROLES: Final = frozenset(policy_of("Introspect").access.roles)
@@ -47,7 +48,7 @@ class IntrospectionEndpoint:
             "iss": self._issuer,
             "sub": found.subject,
             "client_id": found.client_id,
-            "scope": " ".join(sorted(found.scopes)),
+            **scope_parameter(found.scopes),
             "exp": int(found.expires_at),
         }
         if found.issued_at is not None:

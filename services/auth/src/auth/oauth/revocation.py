@@ -18,7 +18,9 @@ LONGEST_TOKEN: Final = longest("IntrospectRequest", "token")
 
 
 class RevocationEndpoint:
-    """Takes back a token of the client that asks; what is none has nothing to be taken back, which is as good."""
+    """Takes back a token of the client that asks; what is none has nothing to be taken back, which is as good. What is
+    another client's is refused.
+    """
 
     def __init__(self, tokens: Tokens, clients: ServiceTokens, origin: Origin) -> None:
         self._tokens = tokens

@@ -1,5 +1,6 @@
 """The parameter `scope` (RFC 6749 §3.3)."""
 
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from auth.oauth.error import OAuthError
@@ -19,3 +20,8 @@ def read_scopes(form: Form) -> frozenset[str]:
     if len(scopes) > MOST or not all(len(scope) <= LONGEST and is_scope(scope) for scope in scopes):
         raise OAuthError("invalid_scope", f"scope must be 1 to {MOST} names with single spaces between")
     return frozenset(scopes)
+
+
+def scope_parameter(scopes: AbstractSet[str]) -> dict[str, str]:
+    """Return the parameter of an answer; nothing where there is no scope, for "" is none (appendix A.4)."""
+    return {"scope": " ".join(sorted(scopes))} if scopes else {}

@@ -16,7 +16,7 @@ from auth.oauth.form import Form, read_form
 from auth.oauth.origin import Origin
 from auth.oauth.pace import Pace
 from auth.oauth.rules import longest
-from auth.oauth.scope import read_scopes
+from auth.oauth.scope import read_scopes, scope_parameter
 from auth.service_tokens import ServiceTokens
 from auth.sessions import FIRST_PARTY, Sessions
 
@@ -100,7 +100,7 @@ class TokenEndpoint:
             "access_token": issued.access.token.get_secret_value(),
             "token_type": "Bearer",
             "expires_in": max(0, int(issued.access.expires_at - self._clock())),
-            "scope": " ".join(sorted(issued.scopes)),
+            **scope_parameter(issued.scopes),
         }
         if issued.refresh is not None:
             told["refresh_token"] = issued.refresh.token.get_secret_value()
