@@ -10,6 +10,8 @@ from pydantic import SecretStr
 
 from grpc_common.errors import ValidationError
 
+MARKS: Final = 2
+"""Combining marks that count on one character: as many as words are written with."""
 LONGEST: Final = 256
 """Characters; the same limit is in the proto."""
 DIFFERENT: Final = 6
@@ -36,6 +38,11 @@ _ROWS: Final = (
 )
 _NEXT: Final = frozenset(pair for row in _ROWS for way in (row, row[::-1]) for pair in pairwise(way))
 _LEET: Final = str.maketrans("@4831!|05$7+", "aabeiiiosstt")
+# Nothing of them is seen (Unicode, Default_Ignorable_Code_Point): joiners, variation selectors, tags, fillers.
+_UNSEEN: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 _YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _WORD: Final = re.compile("|".join(sorted(_COMMON, key=len, reverse=True)))
 
@@ -47,19 +54,36 @@ class PasswordPolicy:
     So has it NIST SP 800-63B §3.1.1.2: there are no rules about kinds of characters. Instead common words, also with
     digits in place of letters, the user's own name, years, and runs of the alphabet and the keyboard are taken out, and
     enough must be left.
+
+    Characters count as they were typed and as they are hashed (NFKC), and the fewer of both count: neither one that
+    stands for a whole sentence makes a long password, nor what becomes one letter. What is not seen does not count, nor
+    do more than MARKS combining marks on one character. Control characters are in no password (RFC 8265 §4.2).
     """
 
     shortest: int = 12
 
     def check(self, password: SecretStr, username: str = "", *, field: str = "password") -> None:
         """Raise ValidationError, naming `field` and quoting nothing, when the password is too weak for the user."""
-        text = unicodedata.normalize("NFKC", password.get_secret_value())
-        if len(text) < self.shortest:
+        typed = password.get_secret_value()
+        text = unicodedata.normalize("NFKC", typed)
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in typed):
+            raise ValidationError("must have no control characters, nor halves of characters", field=field)
+        if min(_count(typed), _count(text)) < self.shortest:
             raise ValidationError(f"must have at least {self.shortest} characters", field=field)
         if len(text) > LONGEST:
             raise ValidationError(f"must have at most {LONGEST} characters", field=field)
-        if len(set(_uncommon(text.casefold(), username.casefold()))) < DIFFERENT:
+        seen = _UNSEEN.sub("", text).casefold()
+        if min(len(set(typed)), len(set(_uncommon(seen, username.casefold())))) < DIFFERENT:
             raise ValidationError("is among the first that would be guessed: take several unrelated words", field=field)
+
+
+def _count(text: str) -> int:
+    """How many characters a person sees."""
+    count = marks = 0
+    for letter in _UNSEEN.sub("", text):
+        marks = marks + 1 if unicodedata.category(letter) in ("Mn", "Me") else 0
+        count += marks <= MARKS
+    return count
 
 
 def _uncommon(text: str, username: str) -> str:
