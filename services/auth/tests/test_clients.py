@@ -86,9 +86,24 @@ async def test_an_id_is_given_once_and_only_that_is_told(clients: Clients, engin
 
     refused = [outcome for outcome in outcomes if isinstance(outcome, ConflictError)]
     assert len(refused) == 19
-    assert {(error.field, error.message) for error in refused} == {("client_id", "another client has this client_id")}
+    assert {(error.field, error.message) for error in refused} == {
+        ("client_id", "another client has this client_id, or one that differs in capital letters only")
+    }
     assert await clients.get("billing") == several[outcomes.index(None)]
     assert await told(engine) == [CREATED]
+
+
+async def test_no_two_ids_differ_by_capital_letters_alone(clients: Clients, engine: AsyncEngine) -> None:
+    spelt = ["billing", "Billing", "BILLING", "bILLING"]
+
+    outcomes = await asyncio.gather(*(clients.add(a_client(each), CREATED) for each in spelt), return_exceptions=True)
+
+    assert sum(outcome is None for outcome in outcomes) == 1
+    refused = [outcome for outcome in outcomes if isinstance(outcome, ConflictError)]
+    assert [error.field for error in refused] == ["client_id"] * 3
+    (kept,) = [each for each in spelt if await clients.get(each) is not None]
+    await clients.delete(kept, DELETED)
+    await clients.add(a_client("Billing"), CREATED)
 
 
 async def test_a_deleted_client_is_gone_and_its_id_is_free(clients: Clients, engine: AsyncEngine) -> None:

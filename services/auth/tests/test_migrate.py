@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Connection, Row, func, select, text
+from people import NOW, a_client, happened
+from sqlalchemy import Connection, Row, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from auth.audit import Kind
 from auth.listed import USER_LIST
 from auth.migrate import MIGRATIONS
-from auth.table import ADMINISTRATORS, METADATA, TOKEN_SECRETS
+from auth.sql_clients import SqlClients
+from auth.table import ADMINISTRATORS, CLIENTS, METADATA, TOKEN_SECRETS, row_of_client
 from grpc_common.database.engine import Limits, open_engine
 from grpc_common.database.schema import differences, tables
-from grpc_common.errors import DatabaseError
+from grpc_common.errors import ConflictError, DatabaseError
 from grpc_common.listing.page_token_secrets import load_page_tokens
 from localmesh import child
 from localmesh.fixtures import NewDatabase
@@ -71,6 +74,27 @@ async def everything(connection: AsyncConnection) -> Sequence[Row[Any]]:
     """The rows that a migration has made."""
     found = [await connection.execute(select(table)) for table in (ADMINISTRATORS, TOKEN_SECRETS)]
     return [row for rows in found for row in rows]
+
+
+async def test_clients_that_differ_by_capital_letters_stay_and_get_no_more_like_them(url: str, limits: Limits) -> None:
+    await MIGRATIONS.upgrade(url)
+    await MIGRATIONS.downgrade(url, "0001")
+    async with open_engine(url, limits) as engine:
+        async with engine.begin() as connection:
+            for client_id, day in (("Billing", 2), ("billing", 1), ("BILLING", 1), ("..", 3)):
+                row = row_of_client(a_client(client_id, created_at=NOW.replace(day=day)))
+                old = {name: value for name, value in row.items() if name != "folded"}
+                await connection.execute(insert(CLIENTS).values(old))
+        await MIGRATIONS.upgrade(url)
+
+        clients = SqlClients(engine)
+        for client_id in ("Billing", "billing", "BILLING", ".."):
+            assert await clients.get(client_id) is not None
+        with pytest.raises(ConflictError):
+            await clients.add(a_client("bILLING"), happened(Kind.CLIENT_CREATED))
+        for client_id in ("BILLING", "Billing", "billing", ".."):
+            await clients.delete(client_id, happened(Kind.CLIENT_DELETED))
+        await clients.add(a_client("bILLING"), happened(Kind.CLIENT_CREATED))
 
 
 async def test_down_and_up_again(url: str, limits: Limits) -> None:

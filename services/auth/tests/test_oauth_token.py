@@ -220,6 +220,22 @@ async def test_a_refresh_gives_no_scope_that_the_session_does_not_have(oauth: OA
     assert (await http.post(oauth.token, data={**form, "scope": "items:read"})).json()["scope"] == "items:read"
 
 
+async def test_a_narrower_scope_is_for_one_access_token_and_the_session_keeps_all(
+    oauth: OAuth, http: httpx.AsyncClient
+) -> None:
+    """RFC 6749 §6."""
+    first = (await http.post(oauth.token, data=LOGIN)).json()
+    form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
+
+    narrow = (await http.post(oauth.token, data={**form, "scope": "items:read"})).json()
+
+    assert narrow["scope"] == "items:read"
+    assert (await oauth.verifier.verify(narrow["access_token"])).scopes == {"items:read"}
+    wide = (await http.post(oauth.token, data={**form, "refresh_token": narrow["refresh_token"]})).json()
+    assert wide["scope"] == " ".join(sorted(USER_SCOPES))
+    assert (await oauth.verifier.verify(wide["access_token"])).scopes == USER_SCOPES
+
+
 @pytest.mark.parametrize("token", ["x", "mrt_" + "0" * 32 + ".0." + "A" * 43, "ö", "eyJhbGciOiJub25lIn0.e30."])
 async def test_what_is_no_refresh_token(oauth: OAuth, http: httpx.AsyncClient, token: str) -> None:
     form = {"grant_type": "refresh_token", "refresh_token": token}

@@ -325,6 +325,27 @@ class TestEnding:
         assert await is_refused(tokens, there.token)
         assert await tokens.refresh(bob.token)
 
+    async def test_a_token_used_up_long_ago_ends_its_own_family_only(
+        self, tokens: RefreshTokens, clock: FixedClock
+    ) -> None:
+        here, there = [await begun(tokens, "alice", "web") for _ in range(2)]
+        second = await tokens.refresh(here.token)
+        clock.advance(GRACE)
+
+        await tokens.log_out(here.token, everywhere=True)
+
+        assert await is_refused(tokens, second.token)
+        assert await tokens.refresh(there.token)
+
+    async def test_an_expired_token_ends_no_other_family(self, tokens: RefreshTokens, clock: FixedClock) -> None:
+        here = await begun(tokens, "alice", "web")
+        clock.advance(IDLE)
+        there = await begun(tokens, "alice", "web")
+
+        await tokens.log_out(here.token, everywhere=True)
+
+        assert await tokens.refresh(there.token)
+
     async def test_looking_a_token_up_uses_nothing_up(self, tokens: RefreshTokens, clock: FixedClock) -> None:
         first = await begun(tokens, "alice", "web")
         assert (await tokens.find(first.token)) == first.family

@@ -104,6 +104,21 @@ async def test_a_session_goes_on_and_ends(auth: "Stub") -> None:
     ] is grpc.StatusCode.UNAUTHENTICATED
 
 
+async def test_a_narrower_scope_is_for_one_access_token(tmp_path: Path) -> None:
+    async with serving(tmp_path, registration=True, user_scopes=("items:read", "items:write")) as auth:
+        await registered(auth, "alice")
+        first = await log_in(auth, "alice")
+        wider = pb.RefreshRequest(refresh_token=first.refresh_token, scopes=["items:read", "items:delete"])
+        assert (await refusal(auth.Refresh(wider)))[0] is grpc.StatusCode.PERMISSION_DENIED
+
+        narrow = await auth.Refresh(pb.RefreshRequest(refresh_token=first.refresh_token, scopes=["items:read"]))
+        said = jwt.decode(narrow.access_token, options={"verify_signature": False})
+        assert (list(narrow.scopes), said["scope"]) == (["items:read"], "items:read")
+
+        wide = await auth.Refresh(pb.RefreshRequest(refresh_token=narrow.refresh_token))
+        assert list(wide.scopes) == ["items:read", "items:write"]
+
+
 class TestLogin:
     async def test_nobody_learns_why(self, auth: "Stub", admin: pb.TokenPair) -> None:
         """R5: a wrong password, an unknown, a disabled and a locked user have one answer."""
@@ -305,6 +320,18 @@ class TestSessions:
 
 
 class TestClients:
+    @pytest.mark.parametrize("client_id", [".", "..", "...", "MeshWork"])
+    async def test_an_id_that_no_path_can_name_or_that_is_taken_for_the_first_party_is_refused(
+        self, auth: "Stub", admin: pb.TokenPair, client_id: str
+    ) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await auth.CreateClient(pb.CreateClientRequest(client_id=client_id), metadata=of(admin))
+        assert (caught.value.code(), field_of(caught.value)) == (grpc.StatusCode.INVALID_ARGUMENT, "client_id")
+
+    @pytest.mark.parametrize("client_id", ["a.", ".a", "..a", "-", "_", "a..b"])
+    async def test_an_id_with_dots_is_taken(self, auth: "Stub", admin: pb.TokenPair, client_id: str) -> None:
+        await auth.CreateClient(pb.CreateClientRequest(client_id=client_id), metadata=of(admin))
+
     async def test_a_client_gets_tokens_by_its_secret(self, auth: "Stub", admin: pb.TokenPair) -> None:
         request = pb.CreateClientRequest(client_id="importer", roles=["editor"], scopes=["items:write", "items:read"])
         made = await auth.CreateClient(request, metadata=of(admin))

@@ -31,10 +31,11 @@ class ClientAccounts:
         """Create a client and return its secret.
 
         Raises:
-            ConflictError: for `client_id`, when another one has the id.
-            ValidationError: for `client_id`, when it could be taken for a user's (RFC 9068 §5), or for the first party.
+            ConflictError: for `client_id`, when another one has the id, or one that differs in capital letters only.
+            ValidationError: for `client_id`, when it could be taken for a user's (RFC 9068 §5) or for the first party,
+                or when a path of REST cannot name it (RFC 3986 §5.2.4).
         """
-        if client_id == FIRST_PARTY or _USER_ID.fullmatch(client_id):
+        if client_id.lower() == FIRST_PARTY or _USER_ID.fullmatch(client_id) or not client_id.strip("."):
             raise ValidationError("is not for a client: take another one", field="client_id")
         secret = new_secret()
         client = Client(client_id, hash_of(secret), frozenset(roles), frozenset(scopes), self._clock())

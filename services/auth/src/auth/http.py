@@ -30,7 +30,7 @@ def http_app(does: UseCases, ring: KeyRing, settings: AuthServiceSettings) -> Fa
     """Return the application; raise SettingsError when the issuer is no URL that endpoints can be below."""
     sessions, clients, tokens, told = does.sessions, does.service_tokens, does.tokens, settings.auth
     whence = origin(behind_mesh=settings.http.plaintext is not None)
-    token = TokenEndpoint(sessions, clients, tokens, whence, password_grant=settings.password_grant)
+    token = TokenEndpoint(sessions, clients, whence, password_grant=settings.password_grant)
     metadata = MetadataEndpoint(
         told.issuer, grants=token.grants, algorithm=settings.key_algorithm, scopes=sorted(settings.user_scopes)
     )

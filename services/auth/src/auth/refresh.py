@@ -159,10 +159,13 @@ class RefreshTokens:
 
     async def log_out(self, token: SecretStr, caller: Caller = NOBODY, *, everywhere: bool = False) -> None:
         """Revoke the family of `token`, whichever of its tokens that is, or all families of its subject; what is no
-        token has nothing to revoke.
+        token has nothing to revoke. One that cannot be used any more speaks for its own family alone, whoever found it.
         """
         family = await self.family_of(token)
         if family is None:
+            return
+        if everywhere and await self.find(token) is None:
+            await self.revoke(family.id, "reused", caller)
             return
         # Who has the token is who it was given to, or else it would have to be guessed.
         caller = caller if caller.actor else caller.proved(family.subject)

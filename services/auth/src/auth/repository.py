@@ -76,7 +76,9 @@ class Clients(Protocol):
     """Keeps clients, as `Users` does users."""
 
     async def add(self, client: Client, event: SecurityEvent) -> None:
-        """Keep a new client; raise ConflictError for `client_id` when another one has the id."""
+        """Keep a new client; raise ConflictError for `client_id` when another one has the id, or one that
+        differs in capital letters only.
+        """
         ...
 
     async def get(self, client_id: str) -> Client | None:

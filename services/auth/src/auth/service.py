@@ -14,6 +14,7 @@ from auth.mapper import (
     signing_key_to_proto,
     user_to_proto,
 )
+from auth.sessions import FIRST_PARTY
 from auth.use_cases import UseCases
 from auth.user import ADMIN
 from auth.user_pages import UserPages
@@ -65,14 +66,18 @@ class AuthService(AuthServiceServicer):
     @override
     async def Refresh(self, request: pb.RefreshRequest, context: Context) -> pb.TokenPair:
         """Carries a session on."""
-        return session_to_proto(await self._sessions.refresh(SecretStr(request.refresh_token), self._caller(context)))
+        token = SecretStr(request.refresh_token)
+        return session_to_proto(await self._sessions.refresh(token, self._caller(context), scopes=request.scopes))
 
     @override
     async def Logout(self, request: pb.LogoutRequest, context: Context) -> Empty:
         """Ends a session."""
-        await self._sessions.log_out(
-            SecretStr(request.refresh_token), self._caller(context), everywhere=request.everywhere
-        )
+        client_id, caller = FIRST_PARTY, self._caller(context)
+        if request.client_id or request.client_secret:
+            secret = SecretStr(request.client_secret)
+            client_id = (await self._service_tokens.authenticate(request.client_id, secret, caller)).id
+        token = SecretStr(request.refresh_token)
+        await self._sessions.log_out(token, caller, client_id, everywhere=request.everywhere)
         return Empty()
 
     @override

@@ -17,10 +17,19 @@ from auth.refresh import RefreshRefusedError, RefreshTokens
 from auth.repository import Users
 from auth.scopes import granted
 from auth.user import User
-from grpc_common.errors import AbortedError, NotFoundError
+from grpc_common.errors import AbortedError, NotFoundError, UnauthorizedError
 
 FIRST_PARTY: Final = "meshwork"
 """The client of who logs in with the service's own API, by whatever program."""
+
+
+class OtherClientError(UnauthorizedError):
+    """A session that is of another client than the one that asks, or than the first party."""
+
+    reason = "OTHER_CLIENT"
+
+    def __init__(self) -> None:
+        super().__init__("this session was begun by another client, which must prove itself by its id and its secret")
 
 
 class Sessions:
@@ -62,8 +71,9 @@ class Sessions:
         """
         client_id = FIRST_PARTY if client is None else client.id
         user = await self._credentials.prove(username, password, caller, client_id)
-        draft = self._refresh.draft(user.id, client_id, granted(scopes, self._scopes))
-        access = await self._sign(user, draft.family)  # first: no session is left of a login that has no token
+        chosen = granted(scopes, self._scopes)
+        draft = self._refresh.draft(user.id, client_id, chosen)
+        access = await self._sign(user, draft.family, chosen)  # first: no session is left of a login that has no token
         event = self._recorder.event(
             Kind.LOGGED_IN,
             caller.proved(user.id),
@@ -73,13 +83,17 @@ class Sessions:
         )
         if not await self._refresh.keep(draft, Login(user, event, client)):
             raise AbortedError("the user or the client changed at the same moment: try again")
-        return Session(access, frozenset(draft.family.scopes), draft)
+        return Session(access, chosen, draft)
 
-    async def refresh(self, token: SecretStr, caller: Caller, client_id: str = FIRST_PARTY) -> Session:
-        """Use `token` up and return the next of both tokens, with the user's roles as they are now.
+    async def refresh(
+        self, token: SecretStr, caller: Caller, client_id: str = FIRST_PARTY, scopes: Collection[str] = ()
+    ) -> Session:
+        """Use `token` up and return the next of both tokens, with the user's roles as they are now. `scopes` are those
+        that the access token is for, all of the session when none is named; the session keeps all it has (RFC 6749 §6).
 
         Raises:
             RefreshRefusedError: it is no token of a living session of that client.
+            ScopeRefusedError: a scope is asked for that the session does not have; the token is not used up.
             RateLimitError: the session has had too many tokens in one grace.
             AbortedError: other calls kept changing the session.
             ExternalServiceError: as `log_in` does; the token is not used up then.
@@ -98,13 +112,22 @@ class Sessions:
             await self._refresh.revoke(family.id, "disabled", caller)
             raise RefreshRefusedError
         # Signed before the token is used up: who could not be answered for longer than the grace keeps the session.
-        access = await self._sign(user, family)
-        return Session(access, frozenset(family.scopes), await self._refresh.refresh(token, arrived, caller))
+        chosen = granted(scopes, frozenset(family.scopes))
+        access = await self._sign(user, family, chosen)
+        return Session(access, chosen, await self._refresh.refresh(token, arrived, caller))
 
-    async def log_out(self, token: SecretStr, caller: Caller, *, everywhere: bool = False) -> None:
+    async def log_out(
+        self, token: SecretStr, caller: Caller, client_id: str = FIRST_PARTY, *, everywhere: bool = False
+    ) -> None:
         """End the session of a refresh token, or all of its user, and their access tokens within seconds; what is no
-        token has no session.
+        token has no session. A token that was used up ends no session but its own.
+
+        Raises:
+            OtherClientError: the session is of another client than that.
         """
+        family = await self._refresh.family_of(token)
+        if family is not None and family.client_id != client_id:
+            raise OtherClientError
         await self._refresh.log_out(token, caller, everywhere=everywhere)
 
     async def revoke(self, family_id: str, caller: Caller, *, owner: str | None = None) -> None:
@@ -118,7 +141,5 @@ class Sessions:
             raise NotFoundError("there is no such session, or none that you may end")
         await self._refresh.revoke(family_id, "administrator" if owner is None else "logged_out", caller)
 
-    async def _sign(self, user: User, family: Family) -> AccessToken:
-        return await self._access.issue(
-            Grant(user.id, family.client_id, user.roles, frozenset(family.scopes), session=family.id)
-        )
+    async def _sign(self, user: User, family: Family, scopes: frozenset[str]) -> AccessToken:
+        return await self._access.issue(Grant(user.id, family.client_id, user.roles, scopes, session=family.id))

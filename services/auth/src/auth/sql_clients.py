@@ -16,7 +16,7 @@ from auth.transaction import nobody, transaction
 from grpc_common.database.column_types import can_hold
 from grpc_common.database.driver_errors import translated_errors
 from grpc_common.database.reader import Reader
-from grpc_common.errors import NotFoundError
+from grpc_common.errors import ConflictError, NotFoundError
 
 
 class SqlClients:
@@ -29,9 +29,13 @@ class SqlClients:
 
     async def add(self, client: Client, event: SecurityEvent) -> None:
         """Insert the client."""
-        async with transaction(self._engine, self._changed) as connection:
-            await connection.execute(insert(CLIENTS).values(row_of_client(client)))
-            await tell(connection, [event])
+        try:
+            async with transaction(self._engine, self._changed) as connection:
+                await connection.execute(insert(CLIENTS).values(row_of_client(client)))
+                await tell(connection, [event])
+        except ConflictError as error:
+            message = "another client has this client_id, or one that differs in capital letters only"
+            raise ConflictError(message, field="client_id") from error
 
     async def get(self, client_id: str) -> Client | None:
         """Read one row by its key."""

@@ -76,7 +76,9 @@ CLIENTS: Final = Table(
     Column("roles", Names, nullable=False),
     Column("scopes", Names, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("folded", code(ID_MAX), unique=True),
 )
+"""`folded` is the id in small letters, of which there is one; NULL for those that were there beside another such."""
 
 FAMILIES: Final = Table(
     "families",
@@ -132,6 +134,7 @@ def row_of_client(client: Client) -> Mapping[str, Any]:
         "roles": client.roles,
         "scopes": client.scopes,
         "created_at": client.created_at,
+        "folded": client.id.lower(),
     }
 
 

@@ -8,7 +8,6 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from auth.caller import Caller
-from auth.introspection import Tokens
 from auth.issued import Issued
 from auth.oauth.client import Proof, prove, read_proof
 from auth.oauth.error import NOT_STORED, OAuthError, invalid_client
@@ -37,7 +36,6 @@ class TokenEndpoint:
         self,
         sessions: Sessions,
         clients: ServiceTokens,
-        tokens: Tokens,
         origin: Origin,
         *,
         password_grant: bool = False,
@@ -45,7 +43,6 @@ class TokenEndpoint:
     ) -> None:
         self._sessions = sessions
         self._clients = clients
-        self._tokens = tokens
         self._origin = origin
         self._clock = clock
         self._grants = {
@@ -82,12 +79,7 @@ class TokenEndpoint:
     async def _refresh_token(self, form: Form, proof: Proof | None, caller: Caller) -> Issued:
         token, scopes = form.secret("refresh_token", LONGEST_REFRESH_TOKEN), read_scopes(form)
         client = await prove(proof, self._clients, caller)
-        if scopes:
-            # Asked before the token is used up. Fewer scopes than the session's are not given: the answer says which.
-            found = await self._tokens.introspect(token)
-            if found is not None and not found.scopes.issuperset(scopes):
-                raise OAuthError("invalid_scope", "a scope is asked for that the session does not have")
-        return await self._sessions.refresh(token, caller, FIRST_PARTY if client is None else client.id)
+        return await self._sessions.refresh(token, caller, FIRST_PARTY if client is None else client.id, scopes)
 
     async def _password(self, form: Form, proof: Proof | None, caller: Caller) -> Issued:
         username, password = form.need("username", LONGEST_NAME), form.secret("password", LONGEST_PASSWORD)

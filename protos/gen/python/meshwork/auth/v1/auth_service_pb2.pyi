@@ -273,16 +273,22 @@ class RefreshRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
     refresh_token: _builtins.str
     """What Login or Refresh returned."""
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The scopes the access token is for, out of those of the session, which keeps them all (RFC 6749 §6). Empty: all."""
+
     def __init__(
         self,
         *,
         refresh_token: _builtins.str = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["refresh_token", b"refresh_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refresh_token", b"refresh_token", "scopes", b"scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,19 +302,27 @@ class LogoutRequest(_message.Message):
 
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     EVERYWHERE_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_SECRET_FIELD_NUMBER: _builtins.int
     refresh_token: _builtins.str
     """Any refresh token of the family."""
     everywhere: _builtins.bool
-    """Whether all families of the user end as well."""
+    """Whether all families of the user end as well. A token that was used up ends its own family only."""
+    client_id: _builtins.str
+    """The client that began the session, when that was not the first party."""
+    client_secret: _builtins.str
+    """What that client proves itself with."""
     def __init__(
         self,
         *,
         refresh_token: _builtins.str = ...,
         everywhere: _builtins.bool = ...,
+        client_id: _builtins.str = ...,
+        client_secret: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["everywhere", b"everywhere", "refresh_token", b"refresh_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "client_secret", b"client_secret", "everywhere", b"everywhere", "refresh_token", b"refresh_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -664,7 +678,9 @@ class CreateClientRequest(_message.Message):
     ROLES_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
-    """1 to 64 characters out of letters, digits, `.`, `_` and `-`."""
+    """1 to 64 characters out of letters, digits, `.`, `_` and `-`, but not only dots, which no path can name. No other client
+    may have the same id with other letters capital.
+    """
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What its tokens let it do, as in SetRolesRequest."""

@@ -171,8 +171,8 @@ class AuthServiceServicer:
         seconds, by a retry or by another tab, it returns the same successor. Used again later than that, the token has been
         stolen: its whole family is revoked.
 
-        Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; RESOURCE_EXHAUSTED when the
-        family has had too many tokens within seconds; ABORTED when others kept using it up; UNAVAILABLE when tokens cannot
+        Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; PERMISSION_DENIED for a scope
+        that the session does not have; RESOURCE_EXHAUSTED when the family has had too many tokens within seconds; ABORTED when others kept using it up; UNAVAILABLE when tokens cannot
         be signed just now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -182,7 +182,8 @@ class AuthServiceServicer:
     def Logout(self, request, context):
         """Revokes the family of a refresh token. What is no refresh token is no error (RFC 7009): there is nothing to revoke.
 
-        Errors: INVALID_ARGUMENT when the token is empty or too long.
+        Errors: INVALID_ARGUMENT when the token is empty or too long; UNAUTHENTICATED when the session was begun by a client
+        that does not prove itself, or by another one; RESOURCE_EXHAUSTED after too many attempts to do that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -282,7 +283,8 @@ class AuthServiceServicer:
     def CreateClient(self, request, context):
         """Creates a client, a program that calls in its own name, and returns its secret, which nobody can read later.
 
-        Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id.
+        Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id, or one that differs in
+        capital letters only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,14 +64,15 @@ class AuthServiceStub:
     seconds, by a retry or by another tab, it returns the same successor. Used again later than that, the token has been
     stolen: its whole family is revoked.
 
-    Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; RESOURCE_EXHAUSTED when the
-    family has had too many tokens within seconds; ABORTED when others kept using it up; UNAVAILABLE when tokens cannot
+    Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; PERMISSION_DENIED for a scope
+    that the session does not have; RESOURCE_EXHAUSTED when the family has had too many tokens within seconds; ABORTED when others kept using it up; UNAVAILABLE when tokens cannot
     be signed just now.
     """
     Logout: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.LogoutRequest, _empty_pb2.Empty]
     """Revokes the family of a refresh token. What is no refresh token is no error (RFC 7009): there is nothing to revoke.
 
-    Errors: INVALID_ARGUMENT when the token is empty or too long.
+    Errors: INVALID_ARGUMENT when the token is empty or too long; UNAUTHENTICATED when the session was begun by a client
+    that does not prove itself, or by another one; RESOURCE_EXHAUSTED after too many attempts to do that.
     """
     RevokeFamily: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RevokeFamilyRequest, _empty_pb2.Empty]
     """Revokes a family of refresh tokens by its id: one of the caller's own, or anybody's for an administrator.
@@ -131,7 +132,8 @@ class AuthServiceStub:
     CreateClient: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateClientRequest, _auth_service_pb2.ClientSecret]
     """Creates a client, a program that calls in its own name, and returns its secret, which nobody can read later.
 
-    Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id.
+    Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id, or one that differs in
+    capital letters only.
     """
     DeleteClient: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.DeleteClientRequest, _empty_pb2.Empty]
     """Deletes a client. Its tokens, and the sessions that were begun with it, end within seconds.
@@ -180,14 +182,15 @@ class AuthServiceAsyncStub(AuthServiceStub):
     seconds, by a retry or by another tab, it returns the same successor. Used again later than that, the token has been
     stolen: its whole family is revoked.
 
-    Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; RESOURCE_EXHAUSTED when the
-    family has had too many tokens within seconds; ABORTED when others kept using it up; UNAVAILABLE when tokens cannot
+    Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; PERMISSION_DENIED for a scope
+    that the session does not have; RESOURCE_EXHAUSTED when the family has had too many tokens within seconds; ABORTED when others kept using it up; UNAVAILABLE when tokens cannot
     be signed just now.
     """
     Logout: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.LogoutRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Revokes the family of a refresh token. What is no refresh token is no error (RFC 7009): there is nothing to revoke.
 
-    Errors: INVALID_ARGUMENT when the token is empty or too long.
+    Errors: INVALID_ARGUMENT when the token is empty or too long; UNAUTHENTICATED when the session was begun by a client
+    that does not prove itself, or by another one; RESOURCE_EXHAUSTED after too many attempts to do that.
     """
     RevokeFamily: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RevokeFamilyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Revokes a family of refresh tokens by its id: one of the caller's own, or anybody's for an administrator.
@@ -247,7 +250,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     CreateClient: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateClientRequest, _auth_service_pb2.ClientSecret]  # type: ignore[assignment]
     """Creates a client, a program that calls in its own name, and returns its secret, which nobody can read later.
 
-    Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id.
+    Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id, or one that differs in
+    capital letters only.
     """
     DeleteClient: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.DeleteClientRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a client. Its tokens, and the sessions that were begun with it, end within seconds.
@@ -317,8 +321,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         seconds, by a retry or by another tab, it returns the same successor. Used again later than that, the token has been
         stolen: its whole family is revoked.
 
-        Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; RESOURCE_EXHAUSTED when the
-        family has had too many tokens within seconds; ABORTED when others kept using it up; UNAVAILABLE when tokens cannot
+        Errors: UNAUTHENTICATED when the token is none, is expired, or its family is revoked; PERMISSION_DENIED for a scope
+        that the session does not have; RESOURCE_EXHAUSTED when the family has had too many tokens within seconds; ABORTED when others kept using it up; UNAVAILABLE when tokens cannot
         be signed just now.
         """
 
@@ -330,7 +334,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Revokes the family of a refresh token. What is no refresh token is no error (RFC 7009): there is nothing to revoke.
 
-        Errors: INVALID_ARGUMENT when the token is empty or too long.
+        Errors: INVALID_ARGUMENT when the token is empty or too long; UNAUTHENTICATED when the session was begun by a client
+        that does not prove itself, or by another one; RESOURCE_EXHAUSTED after too many attempts to do that.
         """
 
     @_abc_1.abstractmethod
@@ -450,7 +455,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_service_pb2.ClientSecret, _abc.Awaitable[_auth_service_pb2.ClientSecret]]:
         """Creates a client, a program that calls in its own name, and returns its secret, which nobody can read later.
 
-        Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id.
+        Errors: INVALID_ARGUMENT naming every bad field; ALREADY_EXISTS when another client has the id, or one that differs in
+        capital letters only.
         """
 
     @_abc_1.abstractmethod
