@@ -27,6 +27,10 @@ def mesh(tmp_path, capsys):
         (["up", "--port", "99999"], "'99999' is no port: 1 to 65535"),
         (["up", "--replicas", "items"], "'items' is not SERVICE=N with N from 1 to 9"),
         (["up", "--replicas", "itms=2"], "there is no service itms; did you mean items?"),
+        (["up", "--otlp", "localhost"], "'localhost' has no port: write host:port"),
+        (["up", "--otlp", "http://localhost:4317"], "'http://localhost:4317' is no target"),
+        (["up", "--otlp", "unix:/run/otlp.sock"], "'unix:/run/otlp.sock' is not HOST:PORT, such as localhost:4317"),
+        (["up", "--otlp", "localhost:0"], "'localhost:0' has no valid port"),
         (["logs", "items"], "the mesh has not run yet"),
     ],
 )

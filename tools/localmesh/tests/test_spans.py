@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -14,8 +15,15 @@ from localmesh.spans.view import overview, waterfall
 
 
 def _span(trace, number=0, parent="", **fields):
-    values = {"service": "items", "name": "GetItem", "began": 100.0 + number, "lasted": 1.0, "failed": False}
-    values |= {"status": "OK", "details": {}} | fields
+    values = {
+        "service": "items",
+        "name": "GetItem",
+        "kind": "server",
+        "began": 100.0 + number,
+        "lasted": 1.0,
+        "failed": False,
+    }
+    values |= {"failed": False, "status": "OK", "details": {}} | fields
     return Span(trace=trace, id=f"{number:016x}", parent=parent, **values)
 
 
@@ -62,16 +70,19 @@ def _trace(*spans):
 
 
 def test_each_span_stands_below_its_parent():
-    details = {"http.url": "https://localhost/shop.Stock/Get"}
+    details = {"http.url": "https://localhost/v1/stock/7"}
     trace = _trace(
-        _span("t", 2, parent=f"{1:016x}", service="items", name="shop.Stock/Get"),
-        _span("t", 1, service="ingress", name="ingress", details=details),
+        _span("t", 2, parent=f"{1:016x}", service="items", name="shop.Stock/Get", kind="client", details=details),
+        _span("t", 1, service="ingress", name="shop.Stock/Get", details=details),
         _span("t", 3, parent="elsewhere", service="orphan"),
     )
     lines = [line for line in _shown(waterfall(trace)).splitlines() if "█" in line]
     assert [line.split("  ")[0] or line.strip().split()[0] for line in lines] == ["ingress", "items", "orphan"]
-    assert "ingress /shop.Stock/Get" in lines[0]
+    assert " Stock/Get " in lines[0]
+    assert "http.url=https://localhost/v1/stock/7" in lines[0]
     assert lines[1].startswith("  items")
+    assert " → Stock/Get " in lines[1]
+    assert "http.url" not in lines[1]
 
 
 def test_spans_that_are_each_others_parents_do_not_hang_the_view():
@@ -104,7 +115,27 @@ def test_statuses_have_names():
         values = [KeyValue(key=key, value=AnyValue(string_value=value)) for key, value in attributes.items()]
         return Span.of("items", trace_pb2.Span(attributes=values)).status
 
-    assert status({"rpc.grpc.status_code": "5", "http.status_code": "200"}) == "NOT_FOUND"
+    assert status({"rpc.status_code": "NOT_FOUND"}) == "NOT_FOUND"
+    assert status({"grpc.status_code": "5", "http.status_code": "200"}) == "NOT_FOUND"
+    assert status({"http.response.status_code": "404"}) == "HTTP 404"
     assert status({"grpc.status_code": "0"}) == "OK"
     assert status({"http.status_code": "503"}) == "HTTP 503"
     assert status({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["ingress", "meshwork.items.v1.ItemService/GetItem"], "ItemService/GetItem"),
+        (["HTTP", "HTTP /oauth2/*", "POST /oauth2/token"], "POST /oauth2/token"),
+        (["HTTP"], "HTTP"),
+    ],
+)
+def test_a_trace_is_called_by_its_most_telling_name(names, shown):
+    trace = _trace(*(_span("a", at, name=name) for at, name in enumerate(names)))
+    assert f" {shown} " in _shown(overview([trace]))
+
+
+@pytest.mark.parametrize(("kind", "name"), [(2, "server"), (3, "client"), (1, "")])
+def test_a_span_says_on_which_side_of_a_call_it_stands(kind, name):
+    assert Span.of("items", trace_pb2.Span(kind=kind)).kind == name

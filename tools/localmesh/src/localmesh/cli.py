@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from grpc_common.client.target import TargetError, read_target
 from localmesh import environment, screen, topology
 from localmesh.failure import MeshError, UsageError
 from localmesh.state import IN_THE_TREE, StateFolder
@@ -124,6 +125,7 @@ def _up(
         only=tuple(given.only or ()),
         sidecars=not given.no_sidecars,
         environment=asked,
+        otlp=given.otlp,
     )
     options.instances(described)  # tells of a service that there is not
     if given.report_to is not None:
@@ -153,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--no-sidecars", action="store_true", help="let the ingress talk to the services in the clear")
     up.add_argument("--port", type=_port, metavar="N", help="the port of the ingress instead of the topology's")
     up.add_argument("--env", action="append", metavar="NAME[=VALUE]", help="give services this environment variable")
+    up.add_argument("--otlp", type=_address, metavar="HOST:PORT", help="send all spans there, too (OTLP over gRPC)")
     up.add_argument("--report-to", type=int, help=argparse.SUPPRESS)
     commands.add_parser("down", help="stop what `up` started", allow_abbrev=False)
     status = commands.add_parser("status", help="how everything is", allow_abbrev=False)
@@ -203,3 +206,13 @@ def _port(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: 1 to 65535")
     return int(text)
+
+
+def _address(text: str) -> str:
+    try:
+        found = read_target(text)
+    except TargetError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if not found.host or found.uri != f"dns:///{text}":
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as localhost:4317")
+    return text

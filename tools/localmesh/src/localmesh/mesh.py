@@ -48,7 +48,7 @@ class Mesh(Lifetime):
         self.spans = Spans()
         self._report = report
         self._ledger = ledger
-        self._receiver = Receiver(self.spans, ports.free_port())
+        self._receiver = Receiver(self.spans, ports.free_port(), options.otlp)
         self._processes = Processes(topology, state, ledger, options, port=self.port, traces_port=self._receiver.port)
         self._certificates = self._processes.certificates
         restart = Restart(self._processes)

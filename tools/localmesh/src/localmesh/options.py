@@ -19,6 +19,8 @@ class Options:
     sidecars: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for the services: one that begins with a service's prefix for that one alone, the others for all."""
+    otlp: str | None = None
+    """HOST:PORT of a collector that gets all spans, too; `None` for no other than the mesh's own."""
     keep: bool = True
     """Whether the data is to be there the next time."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from grpc_common.metadata_size import MAX_METADATA
 from localmesh.envoy.access_log import access_log
 from localmesh.envoy.config import Config, extension, seconds, typed
+from localmesh.envoy.spans import TAGS, traced
 
 _NAME = "envoy.filters.network.http_connection_manager"
 _MESSAGE = "filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -39,6 +40,7 @@ def connection_manager(
     router = extension("envoy.filters.http.router", "filters.http.router.v3.Router")
     if tracer is not None:
         fields["tracing"] = _tracing(tracer)
+        hosts = [host | {"routes": [traced(route) for route in host["routes"]]} for host in hosts]
     return extension(
         _NAME,
         _MESSAGE,
@@ -64,4 +66,9 @@ def virtual_host(name: str, domains: Iterable[str], routes: Iterable[Config]) ->
 def _tracing(tracer: Tracer) -> Config:
     destination = {"envoy_grpc": {"cluster_name": TRACES}, "timeout": seconds(1)}
     config = typed(_OPENTELEMETRY, grpc_service=destination, service_name=tracer.service)
-    return {"provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config}}
+    return {
+        "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config},
+        # A caller's span, then one for what is asked of others: so it is seen who calls whom.
+        "spawn_upstream_span": True,
+        "custom_tags": TAGS,
+    }

@@ -8,10 +8,11 @@ from grpc import StatusCode
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-SHOWN = ("rpc.method", "http.url", "upstream_address", "response_flags", "error.type", "user_agent.original")
-METHODS = ("grpc.path", "rpc.method")
-GRPC_STATUSES = ("rpc.response.status_code", "rpc.grpc.status_code", "grpc.status_code")
-HTTP_STATUS = "http.status_code"
+SHOWN = ("http.url", "upstream_address", "response_flags", "meshwork.error.reason", "error.type", "rpc.method_original")
+GRPC_STATUSES = ("rpc.status_code", "grpc.status_code")
+HTTP_STATUSES = ("http.response.status_code", "http.status_code")
+"""The conventions', then Envoy's."""
+KINDS = {trace_pb2.Span.SPAN_KIND_SERVER: "server", trace_pb2.Span.SPAN_KIND_CLIENT: "client"}
 NAMES = {str(code.value[0]): code.name for code in StatusCode}
 LONGEST_VALUE = 200
 NANOSECONDS = 1e9
@@ -26,6 +27,8 @@ class Span:
     parent: str
     service: str
     name: str
+    kind: str
+    """`server` for what was asked of this service, `client` for what it asks of others, or empty."""
     began: float
     lasted: float
     failed: bool
@@ -42,6 +45,7 @@ class Span:
             parent=span.parent_span_id.hex(),
             service=service,
             name=span.name,
+            kind=KINDS.get(span.kind, ""),
             began=span.start_time_unix_nano / NANOSECONDS,
             lasted=max(0, span.end_time_unix_nano - span.start_time_unix_nano) / NANOSECONDS,
             failed=span.status.code == trace_pb2.Status.STATUS_CODE_ERROR,
@@ -59,7 +63,7 @@ def _status(attributes: Mapping[str, str]) -> str:
     code = next((attributes[name] for name in GRPC_STATUSES if name in attributes), None)
     if code is not None:
         return NAMES.get(code, code)
-    return f"HTTP {attributes[HTTP_STATUS]}" if HTTP_STATUS in attributes else ""
+    return next((f"HTTP {attributes[name]}" for name in HTTP_STATUSES if name in attributes), "")
 
 
 def _texts(attributes: Iterable[KeyValue]) -> Iterable[tuple[str, str]]:

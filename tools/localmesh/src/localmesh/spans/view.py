@@ -3,14 +3,14 @@
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from rich.table import Table
 from rich.text import Text
 
 BAR = 40
-IN_THE_NAME = {"http.url", "rpc.method"}
 MILLISECONDS = 1e3
+URL = "http.url"
+"""Shown once, where the call comes in: the others only repeat it."""
 
 type Json = dict[str, Any]
 
@@ -49,7 +49,7 @@ def waterfall(trace: Json) -> Table:
             Text(_status(span), style="red" if span["failed"] else "green"),
             f"{span['lasted'] * MILLISECONDS:.2f}",
             _bar((span["began"] - began) / whole, span["lasted"] / whole),
-            ", ".join(f"{name}={value}" for name, value in span["details"].items() if name not in IN_THE_NAME),
+            _details(span, depth),
         )
     return table
 
@@ -69,9 +69,13 @@ def _in_order(spans: Sequence[Json]) -> Iterator[tuple[int, Json]]:
 
 
 def _name(span: Json) -> str:
-    """Envoy names a span after its direction, and tells in the URL what it was about."""
-    url = str(span["details"].get("http.url", ""))
-    return f"{span['name']} {urlsplit(url).path}" if url else str(span["name"])
+    """What was asked of somebody else has an arrow before it."""
+    return f"→ {_short(span['name'])}" if span["kind"] == "client" else _short(span["name"])
+
+
+def _details(span: Json, depth: int) -> str:
+    shown = {name: value for name, value in span["details"].items() if depth == 0 or name != URL}
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def _bar(start: float, length: float) -> str:
@@ -90,6 +94,12 @@ def _outcome(spans: Sequence[Json]) -> str:
 
 
 def _what(spans: Sequence[Json]) -> str:
-    """The most telling name: a service's own, which is the method's, without its package; otherwise the first one's."""
-    name = str(next((span["name"] for span in spans if "/" in span["name"]), spans[0]["name"]))
-    return name.rpartition("/")[0].rpartition(".")[2] + "/" + name.rpartition("/")[2] if "/" in name else name
+    """The most telling name: an RPC's, or else that of the innermost who knows of a route."""
+    names = [str(span["name"]) for span in spans]
+    return _short(next((name for name in names if "/" in name and " " not in name), max(names, key=len)))
+
+
+def _short(name: str) -> str:
+    """An RPC without its package."""
+    service, slash, method = name.rpartition("/")
+    return f"{service.rpartition('.')[2]}/{method}" if slash and " " not in name else name
