@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from grpc_common import errors
 from grpc_common.errors import ERROR_STATUS_MAP, FieldViolation, exception_to_status
+from grpc_common.http_hints import http_hints
 from grpc_common.testing import in_process
 from meshwork.common.v1 import errors_pb2
 from meshwork.items.v1 import items_service_pb2 as pb
@@ -193,3 +194,37 @@ async def test_the_trailers_a_handler_has_set_stay():
             assert trailers["next-page-token"] == "x"
             assert trailers["x-correlation-id"]
             assert ("error-detail-bin" in trailers) == (item == "lost")
+
+
+TOKENLESS = errors.UnauthorizedError("log in", metadata={"reason": "missing"})
+EXPIRED = errors.UnauthorizedError("token expired", metadata={"reason": "expired"})
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "value"),
+    [
+        (TOKENLESS, "www-authenticate", 'Bearer realm="meshwork"'),
+        (errors.UnauthorizedError("wrong password"), "www-authenticate", 'Bearer realm="meshwork"'),
+        (EXPIRED, "www-authenticate", 'Bearer realm="meshwork", error="invalid_token"'),
+        (errors.RateLimitError("slower", retry_after=0.0), "retry-after", "1"),
+        (errors.RateLimitError("slower", retry_after=2.1), "retry-after", "3"),
+        (errors.RateLimitError("slower", retry_after=60), "retry-after", "60"),
+        (errors.RateLimitError("slower", retry_after=1e6), "retry-after", "86400"),
+        (errors.RateLimitError("slower"), "www-authenticate", None),
+        (errors.ForbiddenError("no"), "www-authenticate", None),
+        (EXPIRED, "retry-after", None),
+        (ValueError("x"), "retry-after", None),
+    ],
+)
+async def test_what_becomes_of_it_over_http_is_told_in_trailers(error, name, value):
+    """RFC 9110 §11.6.1: a 401 names a way to log in; §10.2.3: whole seconds until it is worth another try."""
+    caught, _, _ = await failed(error)
+    assert dict(caught.trailing_metadata()).get(name) == value
+
+
+@pytest.mark.parametrize(
+    ("wait", "told"), [(float("inf"), "86400"), (float("nan"), None), (-1.0, "1"), (1e300, "86400")]
+)
+def test_a_wait_that_is_no_number_of_seconds_is_told_as_one_or_not_at_all(wait, told):
+    error = errors.RateLimitError("slower", retry_after=wait)
+    assert dict(http_hints(error, StatusCode.RESOURCE_EXHAUSTED)).get("retry-after") == told

@@ -21,7 +21,7 @@ from grpc_common.principal import Principal
 class OtherClientsTokenError(ForbiddenError):
     """The token was issued to another client than the one that wants it taken back."""
 
-    code = "OTHER_CLIENTS_TOKEN"
+    reason = "OTHER_CLIENTS_TOKEN"
 
     def __init__(self) -> None:
         super().__init__("the token was issued to another client")

@@ -14,6 +14,7 @@ from grpc_common.chain import Interceptor
 from grpc_common.correlation import send_back
 from grpc_common.error_trailers import MAX_TEXT, clip, error_code, error_trailers
 from grpc_common.errors import INTERNAL_MESSAGE, AppException, exception_to_status
+from grpc_common.http_hints import http_hints
 from grpc_common.outcome import is_cancelled, lost_client
 from grpc_common.trace_context import span_of
 
@@ -77,7 +78,8 @@ async def abort(call: Call, raised: BaseException) -> Never:
         await asyncio.sleep(WRITE_ENDS_WITHIN)
     if call.correlation_id:
         send_back(call)
-    ours = error_trailers(error, status, message, domain=call.method.service, facts=facts)
+    details = error_trailers(error, status, message, domain=call.method.service, facts=facts)
+    ours = (*details, *http_hints(error, status))
     mine = {key for key, _ in ours}
     others = tuple(pair for pair in context.trailing_metadata() or () if pair[0] not in mine)
     # The text is the same as in the trailers' Status.
