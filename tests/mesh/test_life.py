@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import time
@@ -40,6 +41,20 @@ def test_a_second_up_says_so(mesh):
         assert status == 1
         assert f"a mesh is already up in {mesh.state} (pid {mesh.supervisor()})" in err
     assert mesh.status()["ready"]
+
+
+def test_a_copy_of_the_state_of_a_running_mesh_is_not_that_mesh(mesh, own_mesh):
+    """Down and up of the copy leave the original's processes alone, and the two go on side by side."""
+    before = mesh.status()
+    shutil.copytree(mesh.state, own_mesh.state)
+    assert own_mesh("status")[0] == 4
+    assert own_mesh("down")[0] == 0
+    shutil.copy(mesh.state / "processes.json", own_mesh.state)
+    own_mesh.up()
+    with own_mesh.items() as items:
+        assert items.CreateItem(pb.CreateItemRequest(name="Kettle", sku="COPY-1"), timeout=10).id
+    own_mesh("down")
+    assert mesh.status() == before
 
 
 def test_data_and_authority_are_there_the_next_time(own_mesh):

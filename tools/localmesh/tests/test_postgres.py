@@ -1,6 +1,7 @@
 """PostgreSQL out of the wheel."""
 
 import os
+import shutil
 
 import asyncpg
 import psutil
@@ -50,6 +51,21 @@ async def test_nothing_is_left_but_what_is_to_be_kept(tmp_path):
     async with Postgres(tmp_path / "postgres") as empty:
         url = await empty.create_database("mine")
         assert await _value(url, "SELECT to_regclass('kept')") is None
+
+
+async def test_a_copy_of_the_data_is_no_running_server(tmp_path):
+    async with Postgres(tmp_path / "postgres") as original:
+        copy = Postgres(tmp_path / "copy")
+        await _value(await original.create_database("mine"), "SELECT 1")
+        shutil.copytree(original._data, copy._data)
+        owner = original._data.stat()
+        for path in (copy._data, *copy._data.rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid)
+        shutil.copy(tmp_path / "postgres" / "superuser-password", tmp_path / "copy")
+        assert copy.has_data
+        async with copy:
+            assert await _value(await copy.create_database("mine"), "SELECT 2") == 2
+        assert await _value(await original.create_database("mine"), "SELECT 1") == 1
 
 
 async def test_no_password_is_on_a_command_line(tmp_path):

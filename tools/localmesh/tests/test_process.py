@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from localmesh.birth import birth_of
 from localmesh.failure import MeshError
 from localmesh.ledger import Ledger
 from localmesh.process import Command, Process, run_to_end
@@ -107,12 +109,44 @@ async def test_a_process_that_got_the_number_of_one_of_ours_is_left_alone(tmp_pa
     path = tmp_path / "processes.json"
     process = await Process.spawn(_python("import time; time.sleep(60)"), tmp_path / "log", Ledger(path))
     try:
-        started = psutil.Process(process.pid).create_time()
-        path.write_text(path.read_text().replace(str(started), str(started - 10)))
+        started = birth_of(process.pid)
+        assert started in path.read_text()
+        path.write_text(path.read_text().replace(started, f"{started}1"))
         assert Ledger(path).end_leftovers() == []
         assert process.returncode is None
     finally:
         await process.stop()
+
+
+async def test_a_copied_folder_has_no_processes_and_a_moved_one_has_its_own(tmp_path):
+    folder, copy, moved, link = (tmp_path / name for name in ("folder", "copy", "moved", "link"))
+    folder.mkdir()
+    process = await Process.spawn(
+        _python("import time; time.sleep(60)"), tmp_path / "log", Ledger(folder / "processes.json")
+    )
+    try:
+        shutil.copytree(folder, copy)
+        assert Ledger(copy / "processes.json").end_leftovers() == []
+        assert process.returncode is None
+
+        folder.rename(moved)
+        shutil.copytree(moved, folder)  # in its place
+        assert Ledger(folder / "processes.json").end_leftovers() == []
+        assert process.returncode is None
+
+        link.symlink_to(moved)
+        assert Ledger(link / "processes.json").end_leftovers() == ["python"]
+    finally:
+        await process.stop()
+
+
+def test_a_birth_is_told_apart_from_others_and_is_always_the_same():
+    assert birth_of(os.getpid()) == birth_of(os.getpid())
+    assert birth_of(os.getpid()) != birth_of(os.getppid())
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        ended.wait()
+        with pytest.raises(psutil.NoSuchProcess):
+            birth_of(ended.pid)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process of its parent's death")

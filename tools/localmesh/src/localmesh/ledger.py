@@ -10,10 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from localmesh.birth import birth_of
 from localmesh.files import write_atomically
-
-SAME_START = 0.05
-"""Two readings of a process's start differ by less than this many seconds."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +20,15 @@ class Entry:
 
     name: str
     pid: int
-    started: float
+    started: str
     program: str
 
 
 class Ledger:
-    """The processes of one state folder. Only the holder of the folder's lock may write."""
+    """The processes of one state folder. Only the holder of the folder's lock may write.
+
+    It says which folder that is, by its number in the file system: a moved folder has the same processes, a copy none.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -36,7 +37,7 @@ class Ledger:
     def note(self, name: str, pid: int, argv: Sequence[str]) -> None:
         """Remembers a process just started; raises OSError when it cannot be written down."""
         with suppress(psutil.NoSuchProcess):
-            self._entries[pid] = Entry(name, pid, psutil.Process(pid).create_time(), argv[0])
+            self._entries[pid] = Entry(name, pid, birth_of(pid), argv[0])
             self._write()
 
     def strike(self, pid: int) -> None:
@@ -59,20 +60,27 @@ class Ledger:
         return ended
 
     def _write(self) -> None:
-        write_atomically(self._path, json.dumps([asdict(entry) for entry in self._entries.values()]))
+        processes = [asdict(entry) for entry in self._entries.values()]
+        write_atomically(self._path, json.dumps({"folder": self._folder(), "processes": processes}))
 
     def _read(self) -> list[Entry]:
         try:
-            return [Entry(**entry) for entry in json.loads(self._path.read_text())]
-        except (OSError, ValueError, TypeError):
+            written = json.loads(self._path.read_text())
+            ours = written["folder"] == self._folder()
+            return [Entry(**entry) for entry in written["processes"]] if ours else []
+        except (OSError, ValueError, TypeError, KeyError):
             return []
+
+    def _folder(self) -> list[int]:
+        found = self._path.parent.stat()
+        return [found.st_dev, found.st_ino]
 
 
 def _is_alive(entry: Entry) -> bool:
     try:
         process = psutil.Process(entry.pid)
         with process.oneshot():
-            same_start = abs(process.create_time() - entry.started) < SAME_START
+            same_start = birth_of(entry.pid) == entry.started
             return same_start and entry.program in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

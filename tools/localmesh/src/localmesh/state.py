@@ -137,7 +137,8 @@ class StateFolder:
             self.leave()
             if wipe:
                 self._wipe()
-            shutil.rmtree(self.logs, ignore_errors=True)
+            for folder in (self.logs, self.certificates):  # new ones come; a copied folder may have files for links
+                shutil.rmtree(folder, ignore_errors=True)
             for folder in (self.logs, self.envoy, self.certificates, self.secrets):
                 private_folder(folder)
         except OSError as error:

@@ -164,10 +164,13 @@ class Postgres(Lifetime):
         return self._home / "data"
 
     def _remove_stale_lock(self) -> None:
-        """PostgreSQL would take whoever has its old number since the machine was restarted for a running server."""
+        """PostgreSQL would take whoever has its old number since the machine was restarted for a running server, and in
+        a copy of the data the server of the original for its own.
+        """
         lock = self._data / "postmaster.pid"
         try:
-            if psutil.Process(int(lock.read_text().split()[0])).name() != "postgres":
+            pid, folder = lock.read_text().split("\n")[:2]
+            if psutil.Process(int(pid)).name() != "postgres" or not _is_same(Path(folder), self._data):
                 lock.unlink()
         except psutil.NoSuchProcess:
             lock.unlink()
@@ -207,6 +210,13 @@ class Postgres(Lifetime):
             timeout=timeout,
             ssl=False,
         )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except FileNotFoundError:
+        return False
 
 
 def scram_verifier(password: str, *, iterations: int = 4096) -> str:
