@@ -84,10 +84,12 @@ def test_a_setting_of_a_service_is_not_taken_from_the_environment(own_mesh, tmp_
     assert own_mesh.processes() == []
 
 
-def test_a_setting_is_given_by_name(own_mesh):
-    """And the state folder by the variable for it, as the only one that the mesh reads."""
+def test_a_setting_is_given_by_name(own_mesh, tmp_path):
+    """And the state folder by the variable for it; a temporary folder too deep for sockets does no harm."""
     own_mesh.named_by = ()
-    own_mesh._env = {"MESHWORK_STATE": str(own_mesh.state)}
+    deep = tmp_path / ("deep" * 30)
+    deep.mkdir()
+    own_mesh._env = {"MESHWORK_STATE": str(own_mesh.state), "TMPDIR": str(deep)}
     own_mesh._env |= {"AUTH_TOKEN_LIFETIME": "77", "SHADE": "left at home"}
     own_mesh.up("--env", "ITEMS_LOG_LEVEL=debug", "--env", "AUTH_TOKEN_LIFETIME", "--env", "LAMP=lit")
     items, auth = (psutil.Process(own_mesh.service(name)["pid"]).environ() for name in ("items", "auth"))

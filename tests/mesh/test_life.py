@@ -1,6 +1,7 @@
 """The mesh starts, stays, and goes, whatever is done to it."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -41,6 +42,37 @@ def test_a_second_up_says_so(mesh):
         assert status == 1
         assert f"a mesh is already up in {mesh.state} (pid {mesh.supervisor()})" in err
     assert mesh.status()["ready"]
+
+
+def test_a_mesh_that_is_stopped_is_not_ready(own_mesh):
+    """As by Ctrl-Z: its processes go on, and nobody watches over them."""
+    own_mesh.up()
+    supervisor = own_mesh.supervisor()
+    os.kill(supervisor, signal.SIGSTOP)
+    status, out, err = own_mesh("status", "--json")
+    assert (status, json.loads(out)["ready"]) == (3, False)
+    assert f"the mesh (pid {supervisor}) is stopped: kill -CONT {supervisor} lets it go on" in err
+    for command in (["token"], ["restart", "items"], ["call", "items", "--list"]):
+        status, _, err = own_mesh(*command)
+        assert status == 1
+        assert f"(pid {supervisor}) is stopped" in err
+    os.kill(supervisor, signal.SIGCONT)
+    assert own_mesh("status")[0] == 0
+    os.kill(supervisor, signal.SIGSTOP)
+    assert own_mesh("down")[0] == 0
+    assert own_mesh("status")[0] == 4
+    assert own_mesh.processes() == []
+
+
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_what_the_system_refuses_is_said(own_mesh, tmp_path, detach):
+    (tmp_path / "file").touch()
+    own_mesh.state = tmp_path / "file" / "state"
+    own_mesh.named_by = ("--state", str(own_mesh.state))
+    status, _, err = own_mesh("up", "--port", str(own_mesh.port), *detach)
+    assert status == 1
+    assert f"cannot write to the state folder {own_mesh.state}: Not a directory" in err
+    assert "Traceback" not in err
 
 
 def test_a_copy_of_the_state_of_a_running_mesh_is_not_that_mesh(mesh, own_mesh):

@@ -1,8 +1,13 @@
 """Ports are given out once."""
 
+import os
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from localmesh import ports
 
 MANY = 400
 ASK = f"""
@@ -28,6 +33,34 @@ def test_two_meshes_that_start_at_once_are_never_given_the_same_port():
             each.communicate()
     assert len(given) == 2 * MANY
     assert len(set(given)) == 2 * MANY
+
+
+def _as_nobody(port: int) -> str | None:
+    """What an ordinary user is told."""
+    if os.geteuid() != 0:
+        return ports.obstacle(port)
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.setuid(65_534)
+        os.write(writing, (ports.obstacle(port) or "").encode())
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as told:
+        return told.read() or None
+
+
+def test_a_port_that_is_for_root_only_is_told_from_one_that_is_taken():
+    first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    for_root = int(first.read_text()) if first.is_file() else 1024
+    told = _as_nobody(443)
+    assert (told == "is one that this system gives to root only:") == (for_root > 443)
+    with socket.create_server((ports.LOOPBACK, 0)) as taken:
+        number = taken.getsockname()[1]
+        assert _as_nobody(number).startswith("is taken by ")
+        assert ports.is_taken(number)
+    assert _as_nobody(number) is None
+    assert not ports.is_taken(number)
 
 
 def test_a_port_may_be_given_again_when_its_process_is_over():

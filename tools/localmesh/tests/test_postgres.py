@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import asyncpg
 import psutil
@@ -66,6 +68,26 @@ async def test_a_copy_of_the_data_is_no_running_server(tmp_path):
         async with copy:
             assert await _value(await copy.create_database("mine"), "SELECT 2") == 2
         assert await _value(await original.create_database("mine"), "SELECT 1") == 1
+
+
+@pytest.fixture
+def cache(monkeypatch):
+    """A folder of its own for what stands outside of root's home; gone at the end."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o711)
+    monkeypatch.setattr(places, "ROOT_CACHE", folder / "meshwork")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0o000])
+async def test_it_starts_with_any_umask(tmp_path, cache, umask):
+    before = os.umask(umask)
+    try:
+        async with Postgres(tmp_path / "postgres") as postgres:
+            assert await _value(await postgres.create_database("mine"), "SELECT 1") == 1
+    finally:
+        os.umask(before)
 
 
 async def test_no_password_is_on_a_command_line(tmp_path):

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from grpc_common.client.target import TargetError, read_target
 from localmesh import environment, screen, topology
-from localmesh.failure import MeshError, UsageError
+from localmesh.failure import MeshError, UsageError, of_system
 from localmesh.state import IN_THE_TREE, StateFolder
 
 DESCRIPTION = "Runs all services behind real Envoy sidecars, with real certificates and databases, on this machine."
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        screen.complain(f"{error.filename or 'the system'}: {error.strerror}")
+        screen.complain(of_system(error))
         return 1
     except KeyboardInterrupt:
         return 130

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from localmesh.failure import MeshError, UsageError
 from localmesh.processes import Processes
 from localmesh.restart import Restart
 from localmesh.spans.store import Spans
+from localmesh.status import Status
 
 LONGEST_REQUEST = 4096
 
@@ -23,9 +24,16 @@ class Control:
     """
 
     def __init__(
-        self, path: Path, restart: Restart, processes: Processes, spans: Spans, users: DevelopmentUsers
+        self,
+        path: Path,
+        status: Callable[[], Status],
+        restart: Restart,
+        processes: Processes,
+        spans: Spans,
+        users: DevelopmentUsers,
     ) -> None:
         self._path = path
+        self._status = status
         self._restart = restart
         self._processes = processes
         self._spans = spans
@@ -66,6 +74,8 @@ class Control:
 
     async def _do(self, request: dict[str, Any]) -> AsyncIterator[Any]:
         match request:
+            case {"status": True}:
+                yield self._status().to_json()
             case {"restart": str(name)}:
                 async with self._turn:
                     async for line in self._restart(name):

@@ -10,6 +10,11 @@ class MeshError(Exception):
         self.exit_status = exit_status
 
 
+def of_system(error: OSError) -> str:
+    """What the operating system has refused, as a sentence."""
+    return f"{error.filename or 'the system'}: {error.strerror or error}"
+
+
 class UsageError(MeshError):
     """The command line, the environment or the topology says something that makes no sense."""
 

@@ -56,7 +56,7 @@ class Mesh(Lifetime):
         self.users = DevelopmentUsers(
             state.kept_secrets / "users", bootstrap_secret, port=self.port, roots=lambda: self.root_certificate
         )
-        self._control = Control(state.control, restart, self._processes, self.spans, self.users)
+        self._control = Control(state.control, self.status, restart, self._processes, self.spans, self.users)
         self._status_files = StatusFiles(state, self.status, self._processes.units)
         self._chores: list[asyncio.Task[None]] = []
         self._complete = False
@@ -100,11 +100,8 @@ class Mesh(Lifetime):
 
     async def start(self) -> None:
         """Starts everything and returns when it is ready; raises MeshError saying what is not, and why."""
-        if ports.is_taken(self.port):
-            raise MeshError(
-                f"port {self.port} for the ingress is taken by {ports.owner(self.port)}: stop that, or choose another "
-                "port with --port"
-            )
+        if (obstacle := ports.obstacle(self.port)) is not None:
+            raise MeshError(f"port {self.port} for the ingress {obstacle} choose another port with --port")
         processes = self._processes
         for unit in processes.units:
             unit.on_change = self._status_files.write

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,11 @@ from localmesh.failure import MeshError
 
 ROOT_CACHE = Path("/var/cache/meshwork")
 OWNER = "owner"
+SHORT_TMP = Path("/tmp")  # noqa: S108 - only a private folder is made in it
+LONGEST_SOCKET = len("-9-outbound.sock") + 40
+"""How long the name of a socket may be: 40 is the longest name of a service."""
+LONGEST_PATH = (104 if sys.platform == "darwin" else 108) - 1
+"""Of a Unix socket, in bytes: `sun_path` ends with a zero."""
 
 
 def short_name(folder: Path) -> str:
@@ -20,10 +26,23 @@ def short_name(folder: Path) -> str:
 
 
 def sockets_folder(state: Path) -> Path:
-    """A private folder for Unix sockets: their paths must stay below 108 bytes, and a state folder's may be long."""
-    folder = Path(tempfile.gettempdir()) / f"meshwork-{os.geteuid()}-{short_name(state)}"
-    _make_own(folder, 0o700)
-    return folder
+    """A private folder for Unix sockets, whose paths must be short: a state folder's may be long, and TMPDIR's."""
+    temporary = Path(tempfile.gettempdir())
+    for parent in (temporary, SHORT_TMP):
+        folder = parent / _sockets_name(state)
+        if len(os.fsencode(folder)) + 1 + LONGEST_SOCKET <= LONGEST_PATH:
+            with suppress(OSError):
+                _make_own(folder, 0o700)
+                return folder
+    raise MeshError(
+        f"no place for Unix sockets: neither {temporary} nor {SHORT_TMP} can be written and is short enough (a path "
+        f"of {LONGEST_PATH} bytes, of which {LONGEST_SOCKET} are the name); set TMPDIR to a folder with a shorter path"
+    )
+
+
+def is_sockets_folder(folder: Path, state: Path) -> bool:
+    """Whether that is one that `sockets_folder` would make, with whatever TMPDIR; not one of a copied state folder."""
+    return folder.name == _sockets_name(state) and folder.is_dir() and not folder.is_symlink()
 
 
 def reachable_folder() -> Path:
@@ -44,7 +63,8 @@ def reachable_home(owner: Path) -> Path:
             if not Path(note.read_text()).is_dir():
                 shutil.rmtree(note.parent)
     home = everything / short_name(owner)
-    home.mkdir(mode=0o711, exist_ok=True)
+    home.mkdir(exist_ok=True)
+    home.chmod(0o711)  # whatever the umask is
     (home / OWNER).write_text(str(owner.resolve()))
     return home
 
@@ -66,6 +86,10 @@ def copy_for_everybody(source: Path, names: tuple[str, ...], target: Path) -> Pa
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return target
+
+
+def _sockets_name(state: Path) -> str:
+    return f"meshwork-{os.geteuid()}-{short_name(state)}"
 
 
 def _make_own(folder: Path, mode: int) -> None:

@@ -56,15 +56,33 @@ def free_port() -> int:
 
 def is_taken(port: int) -> bool:
     """Whether somebody listens on the port of the loopback address or of all addresses."""
+    refused = _refusal(port)
+    if refused is not None and refused.errno != errno.EADDRINUSE:
+        raise refused
+    return refused is not None
+
+
+def obstacle(port: int) -> str | None:
+    """Why we cannot listen on the port of the loopback address, in words that follow its number; `None`: we can."""
+    match _refusal(port):
+        case None:
+            return None
+        case OSError(errno=errno.EADDRINUSE):
+            return f"is taken by {owner(port)}: stop that, or"
+        case PermissionError():
+            return "is one that this system gives to root only:"
+        case refused:
+            return f"cannot be had ({refused.strerror}):"
+
+
+def _refusal(port: int) -> OSError | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return True
-            raise
-    return False
+            return error
+    return None
 
 
 def owner(port: int) -> str:

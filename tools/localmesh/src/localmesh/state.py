@@ -11,7 +11,7 @@ from pathlib import Path
 
 from localmesh import places, topology
 from localmesh.failure import MeshError
-from localmesh.files import private_folder
+from localmesh.files import private_folder, write_atomically
 from localmesh.ledger import Ledger
 
 IN_THE_TREE = topology.IN_THE_TREE.parents[1] / ".mesh"
@@ -42,6 +42,7 @@ class StateFolder:
         self.deaths = self.root / "deaths.json"
         self._lock = self.root / "lock"
         self._processes = self.root / "processes.json"
+        self._sockets = self.root / "sockets"
 
     def log(self, name: str) -> Path:
         """The log file of a process."""
@@ -84,7 +85,10 @@ class StateFolder:
         )
 
     def sockets(self) -> Path:
-        """The folder for Unix sockets, outside of the state folder."""
+        """The folder for Unix sockets, outside of the state folder: where a mesh has them, whatever TMPDIR is now."""
+        with contextlib.suppress(OSError):
+            if places.is_sockets_folder(noted := Path(self._sockets.read_text()), self.root):
+                return noted
         return places.sockets_folder(self.root)
 
     @property
@@ -96,6 +100,7 @@ class StateFolder:
         """Removes what has no meaning once the mesh is down: the secrets first, whatever becomes of the rest."""
         shutil.rmtree(self.secrets, ignore_errors=True)
         shutil.rmtree(self.sockets(), ignore_errors=True)
+        self._sockets.unlink(missing_ok=True)
         self.status.unlink(missing_ok=True)
         self.deaths.unlink(missing_ok=True)
 
@@ -141,6 +146,7 @@ class StateFolder:
                 shutil.rmtree(folder, ignore_errors=True)
             for folder in (self.logs, self.envoy, self.certificates, self.secrets):
                 private_folder(folder)
+            write_atomically(self._sockets, str(self.sockets()))
         except OSError as error:
             raise self.unwritable(error) from error
 

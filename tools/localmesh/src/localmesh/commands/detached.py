@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from localmesh import screen
 from localmesh.environment import STATE
-from localmesh.failure import MeshError
+from localmesh.failure import MeshError, of_system
 from localmesh.mesh import Mesh
 from localmesh.options import Options
 from localmesh.process import last_lines
@@ -67,6 +67,8 @@ def report_to(handle: int, topology: Topology, state: StateFolder, options: Opti
             return 0
         except MeshError as error:
             failure = {"failure": str(error), "detail": error.detail, "exit_status": error.exit_status}
+        except OSError as error:
+            failure = {"failure": of_system(error), "detail": "", "exit_status": 1}
         except Exception as error:  # noqa: BLE001 - the one who waits is to be told whatever it was
             failure = {"failure": f"unexpected: {error!r}", "detail": traceback.format_exc(), "exit_status": 1}
         with contextlib.suppress(OSError):

@@ -25,6 +25,7 @@ def down(state: StateFolder) -> int:
         return 0
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGCONT)  # it may have been stopped, by Ctrl-Z for example
     give_up = time.monotonic() + STOP_WITHIN
     while state.holder() == pid:
         if time.monotonic() > give_up:
