@@ -66,15 +66,16 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
         for field in filter(None, fields.split(", ")):
             _field(message, field)
     service = file.service.add(name="TestService")
-    service.options.Extensions[policy_pb2.default_policy].CopyFrom(text_format.Parse(POLICY, policy_pb2.Policy()))
+    policy = text_format.Parse(POLICY, policy_pb2.Policy())
     for name, (request, reply) in METHODS.items():
-        service.method.add(
+        method = service.method.add(
             name=name,
             input_type=f".{PACKAGE}.{request.split()[-1]}",
             output_type=f".{PACKAGE}.{reply.split()[-1]}",
             client_streaming=request.startswith("stream"),
             server_streaming=reply.startswith("stream"),
         )
+        method.options.Extensions[policy_pb2.policy].CopyFrom(policy)
     return file
 
 

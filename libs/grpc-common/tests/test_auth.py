@@ -101,7 +101,7 @@ class World:
     @asynccontextmanager
     async def serve(self, *, chain: bool = True) -> AsyncIterator["World"]:
         interceptor = Chain([ErrorInterceptor(), self.auth]) if chain else self.auth
-        async with in_process(self.register, [interceptor]) as self.channel:
+        async with in_process(self.register, [interceptor], without_policy=[THING]) as self.channel:
             yield self
 
     def register(self, server: Any) -> None:
@@ -432,7 +432,9 @@ async def test_no_token_is_in_what_may_be_logged(kind, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     keep, world = Keep(), Broken()
     tokens = [maker.token(), maker.token(), stranger.token(), maker.token(lifetime=-1), maker.token()[:-1]]
-    async with in_process(world.register, [Chain([ErrorInterceptor(), keep, world.auth])]) as world.channel:
+    async with in_process(
+        world.register, [Chain([ErrorInterceptor(), keep, world.auth])], without_policy=[THING]
+    ) as world.channel:
         for token in [*tokens, tokens[0]]:
             assert (await world.as_(token, f"/{PLAIN}/{kind}", kind)).code is not StatusCode.OK
     shown = caplog.text + "".join(capfd.readouterr())

@@ -1,11 +1,13 @@
 """Policies: every method has one, a service's default is merged in, and a bad one is refused with a sentence."""
 
+import importlib
+from pathlib import Path
+
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FieldDescriptor
 
-import meshwork.auth.v1.auth_service_pb2
-import meshwork.items.v1.items_service_pb2
+import meshwork
 from grpc_common.policy import Access, PolicyError, Retry, method_policy, policy_of, service_policies
 from meshwork.policy.v1 import policy_pb2
 from meshwork.policy.v1.policy_pb2 import Access as AccessOption
@@ -14,9 +16,13 @@ from meshwork.policy.v1.policy_pb2 import Retry as RetryOption
 
 SERVICES = [
     service
-    for module in (meshwork.auth.v1.auth_service_pb2, meshwork.items.v1.items_service_pb2)
-    for service in module.DESCRIPTOR.services_by_name.values()
+    for root in map(Path, meshwork.__path__)
+    for path in sorted(root.rglob("*_pb2.py"))
+    for service in importlib.import_module(
+        ".".join(("meshwork", *path.relative_to(root).with_suffix("").parts))
+    ).DESCRIPTOR.services_by_name.values()
 ]
+"""Every generated one: a new one needs no line here."""
 AUTHENTICATED = AccessOption(mode=policy_pb2.ACCESS_MODE_AUTHENTICATED)
 ANONYMOUS = AccessOption(mode=policy_pb2.ACCESS_MODE_ANONYMOUS)
 IDEMPOTENT = descriptor_pb2.MethodOptions.IDEMPOTENT
@@ -45,6 +51,10 @@ def method(policy=None, default=None, level=None, fields=()):
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return pool.FindServiceByName("shop.Shop").methods_by_name["Buy"]
+
+
+def test_they_are_found():
+    assert {service.name for service in SERVICES} >= {"AuthService", "ItemService"}
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.full_name)

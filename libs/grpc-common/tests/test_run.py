@@ -105,6 +105,20 @@ def arranged(fault):
     return {"chain": with_doorman} if fault == "doorman" else {}
 
 
+def declare():
+    from google.protobuf import descriptor_pb2, descriptor_pool
+    file = descriptor_pb2.FileDescriptorProto(name="x.proto", package="x", dependency=["google/protobuf/empty.proto"])
+    empty = ".google.protobuf.Empty"
+    file.service.add(name="Foreign").method.add(name="Ask", input_type=empty, output_type=empty)
+    descriptor_pool.Default().Add(file)
+
+
+def foreign(server):
+    from google.protobuf import empty_pb2
+    declare()
+    server.add_registered_method_handlers("x.Foreign", {})
+
+
 @asynccontextmanager
 async def build(settings):
     if settings.fault == "build":
@@ -115,6 +129,9 @@ async def build(settings):
     try:
         register = partial(rpc.add_ItemServiceServicer_to_server, Items())
         await stuck(settings.fault)
+        if settings.fault.startswith("foreign"):
+            yield Application(foreign, without_policy=["x.Foreign"] if "meant" in settings.fault else [])
+            return
         yield Application(register, http=website if settings.website else None, **arranged(settings.fault))
     finally:
         if settings.fault == "stuck exit":
@@ -205,6 +222,20 @@ def test_calls_there_are_come_to_their_end(service):
         shop.process.terminate()
         assert call.result() == b"\n\x04done"
         assert shop.end()[0] == 0
+
+
+def test_a_service_without_a_policy_is_not_served(service):
+    with service(SHOP_FAULT="foreign") as shop:
+        failed = shop.line("cannot start")
+        assert failed["reason"].startswith("/x.Foreign/Ask has no policy: give it `option (meshwork.policy.v1.policy)`")
+        assert shop.end()[0] == 1
+
+
+def test_unless_it_is_meant_to_be(service):
+    with service(SHOP_FAULT="foreign, and meant") as shop:
+        serving = shop.line("serving")
+        assert "x.Foreign" in serving["services"]
+        assert serving["without_policy"] == ["x.Foreign"]
 
 
 def test_a_service_changes_its_chain(service):

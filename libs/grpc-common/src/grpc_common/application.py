@@ -1,6 +1,6 @@
 """What a service is made of, as the process that runs it sees it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,3 +44,6 @@ class Application:
     """Gives the interceptors of the service's calls, from the default chain, such as `lambda chain:
     chain.before(ValidationInterceptor, Tenants())`; or a list, where one of them is not this library's.
     """
+    without_policy: Collection[str] = ()
+    """The full names of services that somebody else has written, and that are served without timeouts and limits, to
+    whoever has a token."""

@@ -63,6 +63,16 @@ class PolicyError(ValueError):
     """A method whose policy is missing or contradicts itself; the message names the method and what to write."""
 
 
+class NoPolicyError(PolicyError):
+    """A method without any policy."""
+
+
+INFRASTRUCTURE: Final = frozenset(
+    {"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
+)
+"""Services of every server, whose protos are not ours: they have no policy and need none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Who repeats a failed call: `max_attempts` counts the first one too; `initial` and `max` are seconds."""
@@ -140,7 +150,7 @@ def method_policy(method: MethodDescriptor) -> MethodPolicy:
     path = f"/{method.containing_service.full_name}/{method.name}"
     options = method.GetOptions()
     if not options.HasExtension(policy_pb2.policy):
-        raise PolicyError(f"{path} has no policy: give it `option (meshwork.policy.v1.policy)`")
+        raise NoPolicyError(f"{path} has no policy: give it `option (meshwork.policy.v1.policy)`")
     own = options.Extensions[policy_pb2.policy]
     shared = method.containing_service.GetOptions().Extensions[policy_pb2.default_policy]
     merged = _merge(shared, own)

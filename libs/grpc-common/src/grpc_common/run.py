@@ -24,6 +24,8 @@ from grpc_common.listener import ListenError
 from grpc_common.log_sink import LogSink
 from grpc_common.logs import configure_logs
 from grpc_common.metrics_endpoint import metrics_endpoint
+from grpc_common.policy import PolicyError
+from grpc_common.registration import has_no_policy
 from grpc_common.revocations import Revocations
 from grpc_common.server import GRPCServer
 from grpc_common.settings import ServiceSettings, SettingsError, load_settings
@@ -150,7 +152,9 @@ class _Process[S: ServiceSettings]:
                     )
                 )
                 health = HealthServicer([*application.dependencies, *keys, *hearing, LoopLag().check()])
-                server = GRPCServer.from_settings(self._settings.grpc, application.chain(chain), health)
+                server = GRPCServer.from_settings(
+                    self._settings.grpc, application.chain(chain), health, application.without_policy
+                )
                 application.register(server)
                 yield server
 
@@ -197,7 +201,10 @@ class _Process[S: ServiceSettings]:
         if grpc_server is None:
             self._log.info("started without gRPC", **where)
         else:
-            self._log.info("serving", target=grpc_server.target, services=grpc_server.service_names, **where)
+            services = grpc_server.service_names
+            if bare := [name for name in services if has_no_policy(name)]:
+                where["without_policy"] = bare
+            self._log.info("serving", target=grpc_server.target, services=services, **where)
 
     async def _until_stop(self, servers: Sequence[Server]) -> None:
         ended = [asyncio.ensure_future(server.wait_for_termination()) for server in servers]
@@ -246,6 +253,10 @@ class _Process[S: ServiceSettings]:
         error = single(raised)
         # A stranger's error before serving says all in its sentence; one in the midst of work needs its traceback.
         verbose = self._settings.log_level == "debug" or (self._serving and not isinstance(error, ListenError))
-        reason = str(error) if isinstance(error, ListenError | SettingsError) else f"{type(error).__name__}: {error}"
+        reason = (
+            str(error)
+            if isinstance(error, ListenError | SettingsError | PolicyError)
+            else f"{type(error).__name__}: {error}"
+        )
         event = "failed" if self._serving else "cannot start"
         self._log.error(event, reason=reason, **({"exc_info": raised} if verbose else {}))

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -28,6 +28,7 @@ from grpc_common.listener import (
     tcp_address,
 )
 from grpc_common.reflection import add_reflection
+from grpc_common.registration import check_policies
 from grpc_common.settings import GRPCServerSettings, SettingsError, TLSSettings, plaintext_refusal
 from grpc_common.tls import CertificateFiles
 from grpc_common.validation.validator import check_constraints
@@ -43,6 +44,7 @@ class GRPCServer:
     ConcurrencyLimitInterceptor is among them, `max_concurrent_rpcs` is held inside of the last one, right before the
     handlers; where one is, its own limit counts. Without an ErrorInterceptor, exceptions are grpc.aio's business.
 
+    Every method must have a policy, but for those of the services, by full name, that `without_policy` names.
     Without `tls` it listens on loopback or a Unix socket only, unless `plaintext` says that a sidecar encrypts.
     """
 
@@ -61,6 +63,7 @@ class GRPCServer:
         health_check_enabled: bool = True,
         lame_duck_seconds: float = 0.0,
         health: HealthServicer | None = None,
+        without_policy: Collection[str] = (),
     ) -> None:
         self.host: Final = host
         self.port = port
@@ -79,6 +82,7 @@ class GRPCServer:
         self._server: aio.Server | None = None
         self._ended: asyncio.Future[Any] | None = None
         self._socket_inode = 0
+        self._without_policy = without_policy
         self._on_drain: list[Callable[[], None]] = []
 
     @classmethod
@@ -87,6 +91,7 @@ class GRPCServer:
         settings: GRPCServerSettings,
         interceptors: Chain | Sequence[aio.ServerInterceptor] | None = None,
         health: HealthServicer | None = None,
+        without_policy: Collection[str] = (),
     ) -> Self:
         """Make the server that `settings` describe."""
         return cls(
@@ -102,6 +107,7 @@ class GRPCServer:
             health_check_enabled=settings.health_check_enabled,
             lame_duck_seconds=settings.lame_duck_seconds,
             health=health,
+            without_policy=without_policy,
         )
 
     @property
@@ -110,18 +116,26 @@ class GRPCServer:
         return f"unix:{self.unix_socket}" if self.unix_socket else tcp_address(self.host, self.port)
 
     def add_servicer(self, servicer: Any, add_func: Callable[[Any, Any], None]) -> None:
-        """Register `servicer` with its generated `add_XServicer_to_server`."""
+        """Register `servicer` with its generated `add_XServicer_to_server`. Raise PolicyError as the others do."""
         add_func(servicer, self)
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Take handlers as `grpc.aio.Server` does, so that generated code can be handed this server."""
+        """Take handlers as `grpc.aio.Server` does, so that generated code can be handed this server.
+
+        Raises:
+            PolicyError: a method has no policy and its service is not named in `without_policy`, or a bad one.
+        """
+        for handler in generic_rpc_handlers:
+            if isinstance(handler, grpc.ServiceRpcHandler):
+                check_policies(handler.service_name(), self._without_policy)
         self._generic += generic_rpc_handlers
         for handler in generic_rpc_handlers:
             if isinstance(handler, grpc.ServiceRpcHandler):
                 self._add_name(handler.service_name())
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Handler]) -> None:
-        """Take handlers as `grpc.aio.Server` does."""
+        """Take handlers as `grpc.aio.Server` does. Raise PolicyError where a method has none, or a bad one."""
+        check_policies(service_name, self._without_policy)
         self._registered[service_name] = dict(method_handlers)
         self._add_name(service_name)
 

@@ -1,6 +1,6 @@
 """A real server in the test's own process."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from grpc_common.chain import Chain, Interceptor
 from grpc_common.default_chain import default_interceptors
 from grpc_common.jwks import StaticJWKS
 from grpc_common.loopback import NO_PROXY
+from grpc_common.registration import Registration
 from grpc_common.token_maker import TokenMaker
 from grpc_common.token_verifier import Issuer, TokenVerifier
 
@@ -23,12 +24,14 @@ async def in_process(
     issuer: TokenMaker | None = None,
     inside: Sequence[Interceptor] = (),
     options: Sequence[tuple[str, Any]] = (),
+    without_policy: Collection[str] = (),
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Serve what `register` adds, with the default chain unless told otherwise, and give a channel to it.
 
     The default chain asks for the tokens of `issuer`, and verifies them by the issuer's clock; without one nobody is
     asked for any. `inside` stands between the default chain and the handlers. Neither goes with `interceptors`: raises
-    ValueError. `options` are the channel arguments of server and channel, such as a small window.
+    ValueError. `options` are the channel arguments of server and channel, such as a small window. PolicyError is
+    raised as by a service's own server: for a method without a policy, unless `without_policy` names its service.
     """
     if interceptors is None:
         interceptors = [_chain(issuer, inside)]
@@ -36,7 +39,7 @@ async def in_process(
         raise ValueError("issuer and inside belong to the default chain, which interceptors replace")
     options = (*metadata_size.OPTIONS, *options)
     server = grpc.aio.server(interceptors=list(interceptors), options=options)
-    register(server)
+    register(Registration(server, without_policy))
     port = server.add_insecure_port("127.0.0.1:0")
     for interceptor in interceptors:
         if isinstance(interceptor, Chain | Interceptor):

@@ -6,10 +6,8 @@ from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
 from grpc_common.errors import RateLimitError
 from grpc_common.interceptors.error import abort
+from grpc_common.policy import INFRASTRUCTURE
 
-EXEMPT_SERVICES: Final = frozenset(
-    {"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
-)
 BATCH_SHARE: Final = 0.8
 RETRY_AFTER: Final = 1.0
 
@@ -35,7 +33,7 @@ class ConcurrencyLimitInterceptor(Interceptor):
     def wrap(self, method: Method, call_next: Run) -> Run:
         """Count calls of `method` from before the handler begins until after it has ended, however it ends."""
         priority = method.policy.priority if method.policy is not None else "INTERACTIVE"
-        if priority == "HEALTH" or method.service in EXEMPT_SERVICES:
+        if priority == "HEALTH" or method.service in INFRASTRUCTURE:
             return call_next
         room = max(1, int(self.limit * BATCH_SHARE)) if priority == "BATCH" else self.limit
         own_room = method.policy.max_concurrent if method.policy is not None else 0

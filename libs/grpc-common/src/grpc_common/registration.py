@@ -1,0 +1,68 @@
+"""What must be true of a service before it is served."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pool
+
+from grpc_common.call import Handler
+from grpc_common.policy import INFRASTRUCTURE, NoPolicyError, PolicyError, method_policy, policy_of
+
+
+class Registration:
+    """Takes servicers as `grpc.aio.Server` does, and passes to `server` those that may be served."""
+
+    def __init__(self, server: Any, without_policy: Collection[str] = ()) -> None:
+        self._server = server
+        self._without_policy = without_policy
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Take handlers; raises PolicyError."""
+        for handler in generic_rpc_handlers:
+            if isinstance(handler, grpc.ServiceRpcHandler):
+                check_policies(handler.service_name(), self._without_policy)
+        self._server.add_generic_rpc_handlers(generic_rpc_handlers)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Handler]) -> None:
+        """Take handlers; raises PolicyError."""
+        check_policies(service_name, self._without_policy)
+        self._server.add_registered_method_handlers(service_name, method_handlers)
+
+
+def check_policies(service: str, without_policy: Collection[str] = ()) -> None:
+    """Raise PolicyError unless all methods of `service`, a full name, have a policy, and one that makes sense.
+
+    Health and reflection need none, nor does a service that `without_policy` names; the policies that they have must be
+    right all the same. A service that the program has no descriptor of, such as handlers that were written by hand, can
+    have none, and is served.
+    """
+    try:
+        descriptor = descriptor_pool.Default().FindServiceByName(service)
+    except KeyError:
+        return
+    problems = []
+    for method in descriptor.methods:
+        try:
+            method_policy(method)
+        except NoPolicyError as error:
+            if service not in INFRASTRUCTURE and service not in without_policy:
+                problems.append(f"{error}, or name {service} in `without_policy` if it is to be served without any")
+        except PolicyError as error:
+            problems.append(str(error))
+    if problems:
+        raise PolicyError("\n".join(problems))
+
+
+def has_no_policy(service: str) -> bool:
+    """Say whether a service that is served has methods without a policy, health and reflection not counted."""
+    if service in INFRASTRUCTURE:
+        return False
+    try:
+        methods = descriptor_pool.Default().FindServiceByName(service).methods
+    except KeyError:
+        return True
+    return any(policy_of(f"/{service}/{method.name}") is None for method in methods)
