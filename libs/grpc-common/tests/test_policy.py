@@ -99,6 +99,56 @@ def retried(**changes):
     return Policy(access=AUTHENTICATED, retry=retry, **timeout())
 
 
+def asked(kind=FieldDescriptor.TYPE_STRING, **changes):
+    """Build a method that the client repeats, with a request_id of that kind."""
+    built = descriptor_pb2.FieldDescriptorProto(
+        name="request_id", number=1, type=kind, label=FieldDescriptor.LABEL_OPTIONAL
+    )
+    for name, value in changes.items():
+        setattr(built, name, value)
+    file = descriptor_pb2.FileDescriptorProto(name="asked.proto", package="asked", syntax="proto3")
+    request = file.message_type.add(name="Request")
+    request.field.append(built)
+    if built.HasField("oneof_index"):
+        request.oneof_decl.add(name="choice")
+        if not built.proto3_optional:
+            request.field.add(name="other", number=2, type=kind, label=FieldDescriptor.LABEL_OPTIONAL, oneof_index=0)
+    method = file.service.add(name="S").method.add(name="M", input_type=".asked.Request", output_type=".asked.Request")
+    method.options.Extensions[policy_pb2.policy].CopyFrom(retried())
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return pool.FindServiceByName("asked.S").methods_by_name["M"]
+
+
+@pytest.mark.parametrize("presence", [{}, {"proto3_optional": True, "oneof_index": 0}])
+def test_a_request_id_is_a_string(presence):
+    policy = method_policy(asked(**presence))
+    assert policy.retry.max_attempts == 3
+    assert policy.by_request_id
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"kind": FieldDescriptor.TYPE_BYTES},
+        {"kind": FieldDescriptor.TYPE_INT64},
+        {"label": FieldDescriptor.LABEL_REPEATED},
+        {"oneof_index": 0},
+    ],
+)
+def test_what_cannot_be_filled_in_makes_no_write_repeatable(field):
+    with pytest.raises(PolicyError, match="has no string request_id"):
+        method_policy(asked(**field))
+
+
+def test_the_mesh_does_not_repeat_what_only_a_request_id_makes_safe():
+    policy = retried(owner=policy_pb2.RETRY_OWNER_MESH)
+    with pytest.raises(PolicyError, match="the mesh, which cannot fill a request_id"):
+        method_policy(method(policy, fields=["request_id"]))
+    assert method_policy(method(policy, fields=["request_id"], level=IDEMPOTENT)).retry.owner == "mesh"
+    assert not method_policy(method(policy, fields=["request_id"], level=IDEMPOTENT)).by_request_id
+
+
 BAD = {
     "no policy": (None, "has no policy"),
     "no timeout": (Policy(access=AUTHENTICATED), "has no timeout"),

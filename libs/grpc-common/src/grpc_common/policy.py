@@ -116,6 +116,9 @@ class MethodPolicy:
     max_concurrent: int
     rate: Rate | None
     priority: Priority
+    by_request_id: bool = False
+    """Whether a request with the same `request_id` does nothing but answer again (AIP-155), and one without it does
+    the work a second time: whoever repeats it fills the field first."""
 
 
 def service_policies(service: ServiceDescriptor) -> dict[str, MethodPolicy]:
@@ -167,7 +170,17 @@ def method_policy(method: MethodDescriptor) -> MethodPolicy:
         max_concurrent=merged.max_concurrent,
         rate=_rate(path, merged),
         priority=_priority(path, merged),
+        by_request_id=idempotency == "UNKNOWN" and has_request_id(method),
     )
+
+
+def has_request_id(method: MethodDescriptor) -> bool:
+    """Say whether requests of `method` have a `request_id` that can be filled in: a string, and no part of a choice."""
+    field = method.input_type.fields_by_name.get("request_id")
+    if field is None or field.is_repeated or field.type != field.TYPE_STRING:
+        return False
+    oneof = field.containing_oneof
+    return oneof is None or len(oneof.fields) == 1
 
 
 def _merge(shared: policy_pb2.Policy, own: policy_pb2.Policy) -> policy_pb2.Policy:
@@ -235,10 +248,16 @@ def _retry(path: str, policy: policy_pb2.Policy, method: MethodDescriptor, idemp
     attempts = policy.retry.max_attempts
     if not MIN_ATTEMPTS <= attempts <= MAX_ATTEMPTS:
         raise PolicyError(f"{path} has max_attempts {attempts}: it must be {MIN_ATTEMPTS} to {MAX_ATTEMPTS}")
-    if idempotency == "UNKNOWN" and "request_id" not in method.input_type.fields_by_name:
+    if idempotency == "UNKNOWN" and not has_request_id(method):
         raise PolicyError(
             f"{path} may be retried by the {owner} but is neither NO_SIDE_EFFECTS nor IDEMPOTENT, and "
-            f"{method.input_type.name} has no request_id: a retry could do the work twice"
+            f"{method.input_type.name} has no string request_id: a retry could do the work twice"
+        )
+    if idempotency == "UNKNOWN" and owner == "mesh":
+        raise PolicyError(
+            f"{path} may be retried by the mesh, which cannot fill a request_id that the caller has left empty, and "
+            "without one a retry could do the work twice: say RETRY_OWNER_CLIENT, whose library fills it, or "
+            "IDEMPOTENT if a repeat does nothing more"
         )
     codes = tuple(policy.retry.codes) or DEFAULT_RETRY_CODES
     for code in codes:

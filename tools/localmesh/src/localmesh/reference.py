@@ -49,7 +49,7 @@ def _row(method: MethodDescriptor, policy: MethodPolicy) -> Sequence[str]:
         KINDS[policy.request_streaming, policy.response_streaming],
         f"{policy.timeout:g} s",
         _retries(policy),
-        _repeatable(method, policy),
+        _repeatable(policy),
         _token(policy),
         ", ".join(policy.callers) or "nobody",
         _limits(policy),
@@ -66,8 +66,8 @@ def _retries(policy: MethodPolicy) -> str:
     return f"{policy.retry.owner}: {policy.retry.max_attempts} attempts on {codes}, pauses {pauses}"
 
 
-def _repeatable(method: MethodDescriptor, policy: MethodPolicy) -> str:
-    if policy.idempotency == "UNKNOWN" and "request_id" in method.input_type.fields_by_name:
+def _repeatable(policy: MethodPolicy) -> str:
+    if policy.by_request_id:
         return "with its request_id"
     return REPEATABLE[policy.idempotency]
 

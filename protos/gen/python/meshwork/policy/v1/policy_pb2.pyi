@@ -36,9 +36,13 @@ class _RetryOwnerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetryOwner
     RETRY_OWNER_NONE: _RetryOwner.ValueType  # 1
     """Nobody repeats."""
     RETRY_OWNER_CLIENT: _RetryOwner.ValueType  # 2
-    """The client library repeats; the mesh does not."""
+    """The client library repeats; the mesh does not. A write that is not declared idempotent needs a string `request_id`
+    in its request (AIP-155), which the library fills where the caller left it empty.
+    """
     RETRY_OWNER_MESH: _RetryOwner.ValueType  # 3
-    """The caller's sidecar repeats; the client library does not."""
+    """The caller's sidecar repeats; the client library does not. Only for methods declared idempotent or without side
+    effects: a sidecar cannot fill a `request_id`.
+    """
 
 class RetryOwner(_RetryOwner, metaclass=_RetryOwnerEnumTypeWrapper):
     """The owner of the retries of a method."""
@@ -48,9 +52,13 @@ RETRY_OWNER_UNSPECIFIED: RetryOwner.ValueType  # 0
 RETRY_OWNER_NONE: RetryOwner.ValueType  # 1
 """Nobody repeats."""
 RETRY_OWNER_CLIENT: RetryOwner.ValueType  # 2
-"""The client library repeats; the mesh does not."""
+"""The client library repeats; the mesh does not. A write that is not declared idempotent needs a string `request_id`
+in its request (AIP-155), which the library fills where the caller left it empty.
+"""
 RETRY_OWNER_MESH: RetryOwner.ValueType  # 3
-"""The caller's sidecar repeats; the client library does not."""
+"""The caller's sidecar repeats; the client library does not. Only for methods declared idempotent or without side
+effects: a sidecar cannot fill a `request_id`.
+"""
 Global___RetryOwner: _TypeAlias = RetryOwner  # noqa: Y015
 
 class _AccessMode:
