@@ -288,7 +288,9 @@ OWN = [
     ]
 ]
 SENT = [
-    remote_error(status, "what happened", method="/a.B/C", trailers=(("k", "v"),), initial=(("i", b""),), debug="core")
+    remote_error(
+        status, "what happened", method="/a.B/C", trailers=(("k", "v"),), headers=(("i-bin", b""),), debug="core"
+    )
     for status in StatusCode
     if status is not StatusCode.OK
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import Final
 
 from grpc import StatusCode
@@ -45,8 +46,8 @@ class CircuitBreakerConfig:
     def __post_init__(self) -> None:
         if self.failure_threshold < 1 or self.minimum_calls < 1 or self.half_open_max_calls < 1:
             raise ValueError("failure_threshold, minimum_calls and half_open_max_calls are 1 or more")
-        if self.recovery_timeout <= 0 or self.window <= 0 or not 0 < self.failure_ratio <= 1:
-            raise ValueError("recovery_timeout and window are above 0, failure_ratio is above 0 and at most 1")
+        if not (0 < self.recovery_timeout < inf and 0 < self.window < inf and 0 < self.failure_ratio <= 1):
+            raise ValueError("recovery_timeout and window are above 0 and end, failure_ratio is above 0 and at most 1")
 
 
 type Changed = Callable[[BreakerState, BreakerState, str], None]

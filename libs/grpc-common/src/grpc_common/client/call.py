@@ -1,6 +1,6 @@
 """One call from its begin to its end, whatever its kind and however many attempts it takes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import structlog
@@ -12,6 +12,7 @@ from opentelemetry.util.types import AttributeValue
 
 from grpc_common.client.breaker import INFRASTRUCTURE
 from grpc_common.client.call_timeout import call_timeout
+from grpc_common.client.metadata import checked
 from grpc_common.client.method import ClientMethod
 from grpc_common.client.next_attempt import next_pause, pushback
 from grpc_common.client.remote_error import (
@@ -42,6 +43,8 @@ from grpc_common.trace_context import inject
 CIRCUIT_OPEN: Final = "CIRCUIT_OPEN"
 DEADLINE_SPENT: Final = "DEADLINE_SPENT"
 CHANNEL_CLOSED: Final = "CHANNEL_CLOSED"
+PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
+"""How many attempts of the call there were before (gRFC A6); the first one has none."""
 
 _log = structlog.get_logger(component="client")
 
@@ -50,8 +53,8 @@ class ClientCall:
     """What the attempts of a call share. Made when the call begins, in the context of whoever makes it."""
 
     __slots__ = ("attempts", "compression", "credentials", "deadline", "ended", "error", "given",
-                 "hedges", "inner", "metadata", "method", "repeatable", "span", "started",
-                 "status", "ticket", "wait_for_ready")  # fmt: skip
+                 "hedges", "inner", "metadata", "method", "problem", "repeatable", "span", "started",
+                 "status", "ticket", "unsent", "wait_for_ready")  # fmt: skip
 
     def __init__(
         self,
@@ -63,8 +66,10 @@ class ClientCall:
         compression: Any,
     ) -> None:
         self.method = method
+        # What can be wrong with the arguments comes first: from `_admit` on whatever is raised has to end the call.
         self.given = call_timeout(timeout, method.plan.timeout, remaining())
         """Seconds the call may take, attempts and pauses together."""
+        own = checked(metadata)
         self.started = now = method.connection.calling.clock.now()
         self.deadline = now + self.given
         self.credentials = credentials
@@ -77,14 +82,18 @@ class ClientCall:
         """The call of grpc.aio whose answer counts, or might."""
         self.status: StatusCode | None = None
         self.error: RemoteError | None = None
+        self.problem: BaseException | None = None
+        """What our own side has raised; it ends the call, says nothing of the target, and its caller gets it."""
+        self.unsent = False
+        """Whether the target waits for a request that our own side has not given yet."""
         self.ended = False
         self.ticket = 0
-        method.metrics.begin()
         self.span = _start_span(method)
-        pairs = inject(metadata, self.span)
+        pairs = inject(own, self.span)
         if (identity := correlation_id()) and not any(key == CORRELATION for key, _ in pairs):
             pairs = (*pairs, (CORRELATION, identity))
         self.metadata: tuple[tuple[str, str | bytes], ...] = pairs
+        method.metrics.begin()
         self._admit()
 
     def _admit(self) -> None:
@@ -133,6 +142,12 @@ class ClientCall:
             return self.given
         return self.left
 
+    def attempt_metadata(self) -> Iterator[tuple[str, str | bytes]]:
+        """Return the metadata of the attempt that has begun; grpc.aio would make a dictionary of a sequence."""
+        if self.attempts == 1:
+            return iter(self.metadata)
+        return iter((*self.metadata, (PREVIOUS_ATTEMPTS, str(self.attempts - 1))))
+
     def failed(self, rpc: aio.AioRpcError) -> RemoteError:
         """Return the error of an attempt that has failed, and have the channel's budget know."""
         method = self.method
@@ -141,13 +156,15 @@ class ClientCall:
             rpc.code(),
             rpc.details() or "",
             method=method.plan.path,
-            initial=as_trailers(rpc.initial_metadata()),
+            headers=as_trailers(rpc.initial_metadata()),
             trailers=trailers,
             debug=rpc.debug_error_string() or "",
             attempts=self.attempts,
         )
         budget = method.connection.budget
-        if error.status in method.plan.codes or pushback(trailers) is not None:
+        if error.status is StatusCode.DEADLINE_EXCEEDED and not self._was_fair():
+            pass  # it says nothing of the target
+        elif error.status in method.plan.codes or pushback(trailers) is not None:
             budget.failed()
         else:
             budget.answered()
@@ -202,12 +219,39 @@ class ClientCall:
             error.attempts = self.attempts
             self.end(error.status)
 
+    def give_up(self, problem: BaseException) -> None:
+        """End the call with what our own side has raised; only its first end counts."""
+        if self.ended:
+            return
+        self.problem = problem
+        if self.inner is not None:
+            self.inner.cancel()
+        self.settle(StatusCode.CANCELLED)
+        self.end(StatusCode.INTERNAL if isinstance(problem, Exception) else StatusCode.CANCELLED)
+
     def answered(self) -> None:
-        """Note that the server has answered, which settles its breaker."""
-        self.method.connection.proven = True
-        if self.ticket:
-            self.method.breaker.success(self.ticket)
-            self.ticket = 0
+        """Note that the server has begun to answer, which settles its breaker."""
+        method = self.method
+        method.connection.proven = True
+        method.latency.record(method.connection.calling.clock.now() - self.started)
+        self.settle(StatusCode.OK)
+
+    def settle(self, status: StatusCode) -> None:
+        """Hand the breaker's ticket back, once, for a call that ends so."""
+        ticket, self.ticket = self.ticket, 0
+        if not ticket:
+            return
+        breaker = self.method.breaker
+        if status is StatusCode.CANCELLED or (status is StatusCode.DEADLINE_EXCEEDED and not self._was_fair()):
+            breaker.neither(ticket)
+        elif status in INFRASTRUCTURE:
+            breaker.failure(ticket)
+        else:
+            breaker.success(ticket)
+
+    def _was_fair(self) -> bool:
+        """Say whether the target could have answered in the time it was given."""
+        return not self.unsent and self.method.is_fair(self.given)
 
     def end(self, status: StatusCode) -> None:
         """End the call; only its first end counts."""
@@ -223,14 +267,8 @@ class ClientCall:
             connection.proven = True
             connection.budget.answered()
             if self.ticket:
-                method.breaker.success(self.ticket)
-        elif self.ticket:
-            if status in INFRASTRUCTURE:
-                method.breaker.failure(self.ticket)
-            elif status is StatusCode.CANCELLED:
-                method.breaker.neither(self.ticket)
-            else:
-                method.breaker.success(self.ticket)
+                method.latency.record(now - self.started)
+        self.settle(status)
         span = self.span
         if span.is_recording():
             self._describe(span, status, now)

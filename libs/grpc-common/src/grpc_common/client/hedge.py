@@ -7,6 +7,7 @@ from typing import Any
 from grpc import aio
 
 from grpc_common.client.call import ClientCall
+from grpc_common.client.remote_error import as_trailers
 from grpc_common.outcome import is_cancelled
 
 
@@ -43,7 +44,7 @@ class Race:
             return self._won
         except aio.AioRpcError as rpc:
             timer.cancel()
-            if self._second is None or rpc.code() not in method.plan.codes:
+            if self._second is None or rpc.code() not in method.plan.codes or as_trailers(rpc.initial_metadata()):
                 raise
             await asyncio.wait((self._second,))
             if self._won is None:

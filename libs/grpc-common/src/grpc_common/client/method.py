@@ -6,6 +6,7 @@ from grpc_common.access_line import HEALTH
 from grpc_common.client.breaker import CircuitBreaker
 from grpc_common.client.call_plan import CallPlan
 from grpc_common.client.hedge_budget import HedgeBudget, Latencies
+from grpc_common.client.latency import ROOM, Latency
 from grpc_common.policy import is_declared
 from grpc_common.sampling import Lot
 from grpc_common.span_attributes import (
@@ -22,6 +23,9 @@ from grpc_common.span_attributes import (
 if TYPE_CHECKING:
     from grpc_common.client.connection import Connection
 
+FAIR_SHARE: Final = 0.2
+"""Of the method's timeout, as long as no answer has told how long one takes."""
+
 
 class ClientMethod:
     """A method with its plan, breaker and numbers."""
@@ -32,6 +36,7 @@ class ClientMethod:
         "connection",
         "hedges",
         "latencies",
+        "latency",
         "lot",
         "metrics",
         "plan",
@@ -46,6 +51,7 @@ class ClientMethod:
         self.metrics: Final = connection.calling.metrics.method(plan)
         self.hedges: Final = HedgeBudget(connection.calling.retry.hedge_ratio)
         self.latencies: Final = Latencies()
+        self.latency: Final = Latency()
         self.lot: Final = Lot.of(connection.calling.tracer)
         known = is_declared(plan.path)
         called = f"{plan.service}/{plan.name}" if known else OTHER
@@ -55,6 +61,16 @@ class ClientMethod:
             self.attributes[RPC_METHOD_ORIGINAL] = original(plan.path)
         self.traced: Final = plan.service != HEALTH
         """Health checks are not: they come every second, for ever, and would hide all else."""
+
+    def is_fair(self, given: float) -> bool:
+        """Say whether a call that was given so many seconds speaks against the target when they were not enough.
+
+        Else it proves only that its caller was in a hurry, and must not shut out those who are not.
+        """
+        seen = self.latency.seconds
+        if seen is None:
+            return given >= FAIR_SHARE * self.plan.timeout
+        return given >= ROOM * seen or given >= 0.5 * self.plan.timeout
 
     def hedge_delay(self) -> float | None:
         """Return the seconds after which a call is slow, or None while that is not known."""

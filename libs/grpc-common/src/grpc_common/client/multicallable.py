@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import Message
 
 from grpc_common.client.call import ClientCall
 from grpc_common.client.method import ClientMethod
@@ -39,6 +40,9 @@ class Multicallable:
         self._method: ClientMethod = connection.method(
             path, request_streaming=requests == "stream", response_streaming=replies == "stream"
         )
+        self._request_id = self._method.plan.request_id
+        self._fits: type[Any] | None = None
+        """The class of the requests so far, which is known to be the right one."""
         self._version = 0
         self._inner: Any = None
 
@@ -51,6 +55,12 @@ class Multicallable:
         compression: grpc.Compression | None,
     ) -> ClientCall:
         self._channel.check()
+        if credentials is not None and not isinstance(credentials, grpc.CallCredentials):
+            raise TypeError(f"credentials of a call are grpc.CallCredentials, not a {type(credentials).__name__}")
+        if compression is not None and not isinstance(compression, grpc.Compression):
+            raise TypeError(f"compression is a grpc.Compression, not a {type(compression).__name__}")
+        if wait_for_ready is not None and not isinstance(wait_for_ready, bool):
+            raise TypeError(f"wait_for_ready is a bool, not a {type(wait_for_ready).__name__}")
         return ClientCall(self._method, timeout, metadata, credentials, wait_for_ready, compression)
 
     def _transport(self) -> Any:
@@ -61,26 +71,49 @@ class Multicallable:
             self._version = connection.version
         return self._inner
 
+    def encode(self, request: Any) -> bytes:
+        """Return the bytes of a request; raise TypeError when it is not what the method takes.
+
+        Nothing else stands between a wrong message and the wire: protobuf serialises any message by any class.
+        """
+        kind = type(request)
+        if kind is not self._fits:
+            self.check_class(kind)
+            self._fits = kind
+        raw = request if self._serialize is None else self._serialize(request)
+        if type(raw) is not bytes:
+            raise TypeError(f"{self._path} sends bytes, and its serialiser gives a {type(raw).__name__}")
+        return raw if self._request_id is None else self._request_id.fill(request, raw)
+
+    def check_class(self, kind: type[Any]) -> None:
+        """Raise TypeError for what protobuf's serialiser is not to be given: another message than the method takes."""
+        if getattr(self._serialize, "__name__", "") != "SerializeToString":
+            return
+        expected, message = self._method.plan.request_type, issubclass(kind, Message)
+        given = kind.DESCRIPTOR.full_name if message else kind.__name__
+        if given != expected and (expected or not message):
+            raise TypeError(f"{self._path} takes {expected or 'a message'}, not {given}")
+
     def _send_empty(self, call: ClientCall, timeout: float) -> Any:
         """Begin an attempt whose requests follow."""
         return self._transport()(
             timeout=timeout,
-            metadata=iter(call.metadata),  # grpc.aio would make a dictionary of a sequence
+            metadata=call.attempt_metadata(),
             credentials=call.credentials,
             wait_for_ready=call.wait_for_ready,
             compression=call.compression,
         )
 
     def _sender(self, request: Any) -> Callable[[ClientCall, float], Any]:
-        """Return what begins an attempt with its one request. Raises what the serialiser raises."""
-        raw = request if self._serialize is None else self._serialize(request)
+        """Return what begins an attempt with its one request. Raises what `encode` raises."""
+        raw = self.encode(request)
 
         def send(call: ClientCall, timeout: float) -> Any:
             call.method.metrics.sent += 1
             return self._transport()(
                 raw,
                 timeout=timeout,
-                metadata=iter(call.metadata),  # grpc.aio would make a dictionary of a sequence
+                metadata=call.attempt_metadata(),
                 credentials=call.credentials,
                 wait_for_ready=call.wait_for_ready,
                 compression=call.compression,
@@ -105,7 +138,11 @@ class UnaryUnary(Multicallable):
         """Make a call; it is under way when this returns."""
         send = self._sender(request)
         call = self._begin(timeout, metadata, credentials, wait_for_ready, compression)
-        return UnaryReplyCall(Unary(call, send, self._parse), asyncio.get_running_loop())
+        try:
+            return UnaryReplyCall(Unary(call, send, self._parse), asyncio.get_running_loop())
+        except BaseException as problem:
+            call.give_up(problem)
+            raise
 
 
 class UnaryStream(Multicallable):
@@ -124,7 +161,11 @@ class UnaryStream(Multicallable):
         """Make a call; it is under way when this returns."""
         send = self._sender(request)
         call = self._begin(timeout, metadata, credentials, wait_for_ready, compression)
-        return ReplyStream(Opening(call, send, self._parse, None), asyncio.get_running_loop())
+        try:
+            return ReplyStream(Opening(call, send, self._parse, None), asyncio.get_running_loop())
+        except BaseException as problem:
+            call.give_up(problem)
+            raise
 
 
 class StreamUnary(Multicallable):
@@ -141,8 +182,12 @@ class StreamUnary(Multicallable):
     ) -> UnaryReplyCall:
         """Make a call; it is under way when this returns."""
         call = self._begin(timeout, metadata, credentials, wait_for_ready, compression)
-        requests = Requests(call, request_iterator, self._serialize)
-        return UnaryReplyCall(Unary(call, self._send_empty, self._parse, requests), asyncio.get_running_loop())
+        try:
+            requests = Requests(call, request_iterator, self)
+            return UnaryReplyCall(Unary(call, self._send_empty, self._parse, requests), asyncio.get_running_loop())
+        except BaseException as problem:
+            call.give_up(problem)
+            raise
 
 
 class StreamStream(Multicallable):
@@ -159,6 +204,10 @@ class StreamStream(Multicallable):
     ) -> ReplyStream:
         """Make a call; it is under way when this returns."""
         call = self._begin(timeout, metadata, credentials, wait_for_ready, compression)
-        requests = Requests(call, request_iterator, self._serialize)
-        opening = Opening(call, self._send_empty, self._parse, requests)
-        return ReplyStream(opening, asyncio.get_running_loop())
+        try:
+            requests = Requests(call, request_iterator, self)
+            opening = Opening(call, self._send_empty, self._parse, requests)
+            return ReplyStream(opening, asyncio.get_running_loop())
+        except BaseException as problem:
+            call.give_up(problem)
+            raise

@@ -28,9 +28,12 @@ def next_pause(
     """Return the seconds to wait before the next attempt, or None when the failure is the answer.
 
     `attempts` have been made and `left` seconds remain; a pause that would outlast them is not begun: its caller is
-    better served with the failure now than with DEADLINE_EXCEEDED later.
+    better served with the failure now than with DEADLINE_EXCEEDED later. A failure that headers came before is an
+    answer that had begun: it is not asked for again (gRFC A6, "committed").
     """
     if failure.status not in plan.codes or attempts >= plan.attempts or not budget.allows:
+        return None
+    if failure.headers:
         return None
     wanted = pushback(failure.trailers)
     if wanted == NEVER:

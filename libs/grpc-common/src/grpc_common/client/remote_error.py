@@ -77,8 +77,9 @@ class RemoteError(grpc.RpcError):
     """What gRPC core says of the connection; for logs, not for callers."""
     attempts: int
     """How often the call was tried; 0 when nothing was sent."""
+    headers: Trailers
+    """The initial metadata of the last attempt; empty when nothing but the status was sent."""
     _details: str
-    _initial: Trailers
 
     def code(self) -> StatusCode:
         """Return the status."""
@@ -89,8 +90,8 @@ class RemoteError(grpc.RpcError):
         return self._details
 
     def initial_metadata(self) -> aio.Metadata:
-        """Return what the server sent first in the last attempt; empty when it sent nothing but the status."""
-        return aio.Metadata(*self._initial)
+        """Return the initial metadata of the last attempt; empty when nothing but the status was sent."""
+        return aio.Metadata(*self.headers)
 
     def trailing_metadata(self) -> aio.Metadata:  # type: ignore[override]  # as AioRpcError, which differs likewise
         """Return the trailing metadata of the last attempt."""
@@ -197,7 +198,7 @@ def make_error[E: RemoteError](
     violations: Sequence[FieldViolation] = (),
     retry_after: float | None = None,
     details: str | None = None,
-    initial: Trailers = (),
+    headers: Trailers = (),
     trailers: Trailers = (),
     debug: str = "",
     attempts: int = 0,
@@ -209,7 +210,8 @@ def make_error[E: RemoteError](
     error.reason, error.domain = reason or status.name, domain
     error.metadata, error.field, error.violations = dict(metadata or {}), field, tuple(violations)
     error.retry_after, error.trailers, error.debug, error.attempts = retry_after, trailers, debug, attempts
-    error._details, error._initial = message if details is None else details, initial  # noqa: SLF001  # our own
+    error.headers = headers
+    error._details = message if details is None else details  # noqa: SLF001  # our own
     return error
 
 
@@ -234,7 +236,7 @@ def remote_error(
     details: str,
     *,
     method: str,
-    initial: Trailers = (),
+    headers: Trailers = (),
     trailers: Trailers = (),
     debug: str = "",
     attempts: int = 1,
@@ -256,7 +258,7 @@ def remote_error(
         violations=found.violations,
         retry_after=found.retry_after,
         details=details,
-        initial=initial,
+        headers=headers,
         trailers=trailers,
         debug=debug,
         attempts=attempts,

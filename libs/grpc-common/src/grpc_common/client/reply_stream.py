@@ -15,11 +15,13 @@ from grpc_common.outcome import is_cancelled
 
 END: Final = aio.EOF
 
+_settling: Final[set[asyncio.Task[None]]] = set()
+
 
 class Opening:
     """A stream up to its first message, and the way on from there."""
 
-    __slots__ = ("call", "given_away", "iterator", "opened", "parse", "requests", "send", "task")
+    __slots__ = ("call", "given_away", "iterator", "opened", "parse", "reading", "requests", "send", "task")
 
     def __init__(
         self,
@@ -33,16 +35,30 @@ class Opening:
         self.parse = parse
         self.requests = requests
         self.iterator: Any = None
-        self.opened = False
+        self.opened = self.reading = False
         self.given_away = False
         """Whether the caller has seen something of the present attempt, so that no other can take its place."""
         self.task: asyncio.Task[Any] | None = None
         if call.ended:
             return
         if call.method.plan.attempts > 1:
-            self.task = asyncio.Task(self.open(), loop=asyncio.get_running_loop(), eager_start=True)
+            self.task = asyncio.Task(self._open_alone(), loop=asyncio.get_running_loop(), eager_start=True)
+            if call.problem is not None:  # nothing could be sent
+                raise call.problem
         else:
             self._begin()
+            call.inner.add_done_callback(self._unread)
+
+    def _unread(self, inner: Any) -> None:
+        # Whoever holds the stream may never ask how it ended, and the breaker must know.
+        if self.call.ticket and not self.reading:
+            _settling.add(task := asyncio.create_task(self._settle(inner), name="end of a stream"))
+            task.add_done_callback(_settling.discard)
+
+    async def _settle(self, inner: Any) -> None:
+        status = await inner.code()
+        # Replies may have come in time: until somebody reads them core has not seen the end.
+        self.call.settle(StatusCode.CANCELLED if status is StatusCode.DEADLINE_EXCEEDED else status)
 
     def _begin(self) -> None:
         call = self.call
@@ -50,6 +66,16 @@ class Opening:
         self.iterator = aiter(inner)
         if self.requests is not None:
             self.requests.pump_into(inner)
+
+    async def _open_alone(self) -> Any:
+        """Open the stream in a task of its own, which nobody may ever await."""
+        try:
+            return await self.open()
+        except BaseException as problem:
+            self._give_up(problem)
+            if not isinstance(problem, Exception):
+                raise
+            return END
 
     async def open(self) -> Any:
         """Return the first message, or END with the call's end in the call."""
@@ -82,20 +108,21 @@ class Opening:
     async def next(self) -> Any:
         """Return the next message, or END; raise what the call has failed with."""
         call = self.call
-        if not self.opened and not call.ended:
-            try:
+        try:
+            if not self.opened and not call.ended:
+                self.reading = True
                 raw = await (self.open() if self.task is None else self.task)
-            except asyncio.CancelledError:
-                self.cancel()
-                raise
-            self.opened = True
-        elif not self.opened and self.task is not None and self.task.done() and not self.task.cancelled():
-            self.opened = True  # it ended before anybody asked
-            raw = self.task.result()
-        elif call.ended:
-            raw = END
-        else:
-            raw = await self._next()
+                self.opened = True
+            elif not self.opened and self.task is not None and self.task.done() and not self.task.cancelled():
+                self.opened = True  # it ended before anybody asked
+                raw = self.task.result()
+            elif call.ended:
+                raw = END
+            else:
+                raw = await self._next()
+        except BaseException as problem:
+            self._give_up(problem)
+            raise
         if raw is END:
             self.raise_failure()
             return END
@@ -117,7 +144,6 @@ class Opening:
             return self._failed(call.failed(rpc))
         except asyncio.CancelledError:
             if is_cancelled():
-                self.cancel()
                 raise
             return self._cut()
         if raw is END:
@@ -126,11 +152,21 @@ class Opening:
             call.method.metrics.received += 1
         return raw
 
+    def _give_up(self, problem: BaseException) -> None:
+        """End the call with what is no answer: our caller's cancellation, or what our own side has raised."""
+        if isinstance(problem, Exception):
+            self.call.give_up(problem)
+            self._stop_requests()
+        else:
+            self.cancel()
+
     def raise_failure(self) -> None:
         """Raise what the call has ended with, unless that is OK."""
         if self.requests is not None and self.requests.failure is not None:
             raise self.requests.failure
         call = self.call
+        if call.problem is not None:
+            raise call.problem
         if call.error is not None:
             raise call.error
         if call.status is StatusCode.CANCELLED:

@@ -1,19 +1,30 @@
 """The requests of a call that streams them: written by hand, or taken from an iterator and, if need be, sent again."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from grpc import aio
 
 from grpc_common.client.call import ClientCall
+from grpc_common.outcome import is_cancelled
 
 type Source = AsyncIterable[Any] | Iterable[Any]
 
 _END: Final = object()
 ENDED: Final = (aio.AioRpcError, aio.InternalError, asyncio.InvalidStateError)
 """What a write to a call that has ended may raise."""
+
+
+class Codec(Protocol):
+    """What makes bytes of requests; both raise TypeError for what is no request of the method."""
+
+    def encode(self, request: Any) -> bytes:
+        """Return the bytes of a request."""
+
+    def check_class(self, kind: type[Any]) -> None:
+        """Look at its class alone."""
 
 
 async def send(inner: Any, raw: bytes) -> None:
@@ -37,25 +48,36 @@ class Requests:
     written by hand cannot: nobody knows what its writer has made of what it has read in between.
     """
 
-    __slots__ = ("_buffer", "_call", "_connected", "_ended", "_inner", "_kept", "_pulling",
-                 "_pump", "_room", "_serialize", "_source", "failure")  # fmt: skip
+    __slots__ = ("_buffer", "_call", "_codec", "_connected", "_encoded", "_ended", "_inner", "_kept", "_over",
+                 "_pulling", "_pump", "_room", "_sole_reply", "_source", "failure")  # fmt: skip
 
-    def __init__(self, call: ClientCall, source: Source | None, serialize: Callable[[Any], bytes] | None) -> None:
+    def __init__(self, call: ClientCall, source: Source | None, codec: Codec) -> None:
         self.failure: BaseException | None = None
         """What the source has raised; it ends the call, and its caller gets it."""
         self._call = call
         self._source: Any = source
-        self._serialize = serialize
+        self._codec = codec
+        self._over: asyncio.Future[None] | None = None
         self._inner: Any = None
         self._pump: asyncio.Task[None] | None = None
         self._pulling: asyncio.Task[None] | None = None
         self._kept: list[bytes] = []
         self._ended = False
         self._room = call.method.connection.calling.retry.buffer_bytes
-        self._buffer = self._connected = False
+        self._buffer = self._connected = self._encoded = False
+        self._sole_reply = not call.method.plan.response_streaming
+        """Whether the answer comes after all requests, so that none can be late before."""
         if source is None:
             call.repeatable = False
-        elif not isinstance(source, Sequence):
+            call.unsent = True
+        elif isinstance(source, Sequence):
+            for kind in set(map(type, source)):
+                codec.check_class(kind)
+            # The same bytes each time, as each request has the same id each time.
+            if call.method.plan.request_id is not None:
+                self._source = [codec.encode(request) for request in source]
+                self._encoded = True
+        else:
             self._buffer = call.method.plan.attempts > 1
             if not isinstance(source, AsyncIterable):
                 self._source = iter(source)
@@ -72,6 +94,8 @@ class Requests:
 
     def close(self) -> None:
         """Stop; the call has ended."""
+        if self._over is not None:
+            self._over.cancel()
         for task in (self._pump, self._pulling):
             if task is not None:
                 task.cancel()
@@ -80,18 +104,21 @@ class Requests:
         """Send one request by hand. Raise what the call has failed with when it has ended."""
         if self._source is not None:
             raise aio.UsageError("the call takes its requests from an iterator")
-        raw = request if self._serialize is None else self._serialize(request)
+        raw = self._codec.encode(request)
+        call = self._call
+        call.unsent = False
         if not self._connected:
             await self._connect()
         await send(self._inner, raw)
-        self._call.method.metrics.sent += 1
+        call.unsent = self._sole_reply
+        call.method.metrics.sent += 1
 
     async def _connect(self) -> None:
         # A write to a call that ends before it has a connection would wait for ever.
         inner = self._inner
         if inner is None:
             raise asyncio.InvalidStateError("the call has ended")
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._over = ended = asyncio.get_running_loop().create_future()
         inner.add_done_callback(lambda _: ended.cancel())
         connecting = asyncio.ensure_future(inner.wait_for_connection())
         try:
@@ -100,7 +127,7 @@ class Requests:
             connecting.cancel()
             with suppress(asyncio.CancelledError, aio.AioRpcError):
                 await connecting
-        if inner.done():
+        if inner.done() or self._call.ended:
             raise asyncio.InvalidStateError("the call has ended")
         self._connected = True
 
@@ -108,12 +135,15 @@ class Requests:
         """Say that there are no more."""
         if self._source is not None:
             raise aio.UsageError("the call takes its requests from an iterator")
+        self._call.unsent = False
         if not self._connected:
             await self._connect()
         await self._inner.done_writing()
 
     async def _send_all(self, inner: Any) -> None:
-        metrics = self._call.method.metrics
+        call = self._call
+        call.unsent, waits = False, True
+        metrics = call.method.metrics
         messages = self._messages()
         try:
             await inner.wait_for_connection()
@@ -121,9 +151,13 @@ class Requests:
             return  # the call has ended, and says by itself why
         while True:
             try:
+                call.unsent = waits
                 raw: Any = await anext(messages, _END)
-            except Exception as error:  # noqa: BLE001  # the source's own, whichever that is
-                self.failure = error
+                call.unsent = False
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                    raise
+                self.failure = error  # the source's own, whichever that is
                 inner.cancel()
                 return
             try:
@@ -133,19 +167,26 @@ class Requests:
                 await send(inner, raw)
             except ENDED:
                 return
+            except Exception as error:  # noqa: BLE001  # without the rest of its requests the call would just wait
+                call.give_up(error)
+                return
             metrics.sent += 1
+            waits = self._sole_reply
 
     async def _messages(self) -> AsyncIterator[bytes]:
-        serialize = self._serialize or bytes
+        encode = self._codec.encode
         if self._buffer:
             async for raw in self._buffered():
                 yield raw
         elif isinstance(self._source, AsyncIterable):
             async for message in self._source:
-                yield serialize(message)
+                yield encode(message)
+        elif self._encoded:
+            for raw in self._source:
+                yield raw
         else:
             for message in self._source:
-                yield serialize(message)
+                yield encode(message)
 
     async def _buffered(self) -> AsyncIterator[bytes]:
         kept, at = self._kept, 0
@@ -170,7 +211,7 @@ class Requests:
             if message is _END:
                 self._ended = True
                 return
-            raw = (self._serialize or bytes)(message)  # type: ignore[call-overload]  # not _END any more
+            raw = self._codec.encode(message)
             self._kept.append(raw)
             self._room -= len(raw)
             if self._room < 0:

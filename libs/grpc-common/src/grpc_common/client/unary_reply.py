@@ -39,8 +39,7 @@ class Unary:
         if call.ended:
             return FAILED
         try:
-            raw = await self._attempts()
-            reply = raw if self.parse is None else self.parse(raw)
+            return self._parsed(await self._attempts())
         except asyncio.CancelledError:
             if is_cancelled():
                 call.end(StatusCode.CANCELLED)
@@ -51,18 +50,27 @@ class Unary:
                 call.fail(call.closed())
         except RemoteError as error:
             call.fail(error)
-        except Exception as error:  # noqa: BLE001  # the parser's, whichever that is
-            call.fail(unreadable(call, error))
-        else:
-            call.end(StatusCode.OK)
-            call.method.metrics.received += 1
-            if call.method.plan.hedged:
-                call.method.latencies.record(call.method.connection.calling.clock.now() - call.started)
-            return reply
+        except BaseException as problem:  # of the sending, whatever that may be
+            call.give_up(problem)
+            if not isinstance(problem, Exception):
+                raise
         finally:
             if self.requests is not None:
                 self.requests.close()
         return FAILED
+
+    def _parsed(self, raw: bytes) -> Any:
+        call = self.call
+        try:
+            reply = raw if self.parse is None else self.parse(raw)
+        except Exception as error:  # noqa: BLE001  # the parser's, whichever that is
+            call.fail(unreadable(call, error))
+            return FAILED
+        call.end(StatusCode.OK)
+        call.method.metrics.received += 1
+        if call.method.plan.hedged:
+            call.method.latencies.record(call.method.connection.calling.clock.now() - call.started)
+        return reply
 
     async def _attempts(self) -> bytes:
         call = self.call
@@ -161,6 +169,8 @@ class UnaryReplyCall(PendingCall):
         self._call = unary.call
         self._unary = unary
         self._task = asyncio.Task(unary.run(), loop=loop, eager_start=True)
+        if self._call.problem is not None:  # nothing could be sent
+            raise self._call.problem
 
     def __await__(self) -> Generator[Any, None, Any]:
         reply = yield from self._task.__await__()
@@ -172,6 +182,8 @@ class UnaryReplyCall(PendingCall):
         requests = self._unary.requests
         if requests is not None and requests.failure is not None:
             raise requests.failure
+        if self._call.problem is not None:
+            raise self._call.problem
         if self._call.error is not None:
             raise self._call.error
         raise AssertionError("a call has failed without an error")
@@ -195,8 +207,8 @@ class UnaryReplyCall(PendingCall):
     async def wait_for_connection(self) -> None:
         """Wait until the call has been answered, and raise what it failed with."""
         await self._settled()
-        if self._call.error is not None:
-            raise self._call.error
+        if self._task.done() and not self._task.cancelled() and self._task.result() is FAILED:
+            self._raise()
 
     async def _settled(self) -> None:
         if not self._task.done():
@@ -215,6 +227,8 @@ class UnaryReplyCall(PendingCall):
             await self._settled()
             if self._call.error is not None:
                 raise self._call.error from None
+            if self._call.problem is not None:
+                raise self._call.problem from None
             raise
 
     async def done_writing(self) -> None:
