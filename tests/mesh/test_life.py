@@ -81,6 +81,7 @@ def test_a_copy_of_the_state_of_a_running_mesh_is_not_that_mesh(mesh, own_mesh):
     shutil.copytree(mesh.state, own_mesh.state)
     assert own_mesh("status")[0] == 4
     assert own_mesh("down")[0] == 0
+    assert mesh.status() == before
     shutil.copy(mesh.state / "processes.json", own_mesh.state)
     own_mesh.up()
     with own_mesh.items() as items:

@@ -445,3 +445,28 @@ def test_a_page_far_in_is_found_by_an_index(database: Database, order_by: str) -
     assert "Index Cond" in plan or "SEARCH" in plan  # it begins at the place, it does not read up to it
     assert "Sort" not in plan
     assert "B-TREE" not in plan
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(compare=st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), nanoseconds=st.integers(-1_500, 3_500))
+def test_a_time_of_nanoseconds_stands_between_microseconds(database, compare, nanoseconds):
+    base = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    row = {"name": "", "note": "", "watts": 0, "price": 0.0, "is_lit": False}
+    database.fill([{**row, "id": str(n), "made.at": base + timedelta(microseconds=n)} for n in range(3)])
+    second, fraction = divmod(nanoseconds, 1_000_000_000)
+    text = f"{base + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
+    holds = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt}.get(
+        compare, operator.ge
+    )
+    assert database.ids(filter=f"made.at {compare} {text}") == {
+        str(n) for n in range(3) if holds(n * 1_000, nanoseconds)
+    }
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z"])
+def test_the_first_and_the_last_time_there_is(database, text):
+    first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC)
+    row = {"name": "", "note": "", "watts": 0, "price": 0.0, "is_lit": False}
+    database.fill([{**row, "id": "first", "made.at": first}, {**row, "id": "last", "made.at": last}])
+    assert database.ids(filter=f"made.at >= 0001-01-01T00:00:00Z made.at <= {text}") >= {"first"}
+    assert database.ids(filter=f"made.at < {text}") == (set() if text.startswith("0") else {"first", "last"})

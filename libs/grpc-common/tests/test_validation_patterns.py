@@ -80,6 +80,11 @@ def test_the_slowest_pattern_taken_is_fast_enough():
         ("^[a-z0-9_]+$", "must contain only 'a' to 'z', '0' to '9' and '_'"),
         ("^[^/]*$", "must not contain '/'"),
         ("^[a-z]{2}$", "must match the pattern ^[a-z]{2}$"),
+        (
+            r"^(?:[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0\x{2000}-\x{200f}][^\x00-\x1f\x7f-\x9f]*)?$",
+            "must not contain control characters, and must have a character that can be seen",
+        ),
+        (r"^(?:[^/]*[^ ][^/]*)?$", r"must match the pattern ^(?:[^/]*[^ ][^/]*)?$"),
     ],
 )
 def test_a_pattern_of_characters_is_said_in_words(pattern, fault):

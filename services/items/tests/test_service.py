@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from buf.validate import validate_pb2
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
@@ -18,8 +19,12 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from grpc_common.errors import ValidationError
+from grpc_common.new_id import new_id
 from grpc_common.testing import bearer
 from grpc_common.token_maker import TokenMaker
+from items.item import NewItem, checked_id
+from items.mapper import ItemMapper
 from items.table import ITEMS
 from meshwork.common.v1.errors_pb2 import ErrorDetail
 from meshwork.items.v1 import items_service_pb2 as pb
@@ -403,12 +408,105 @@ class TestDeleteItem:
         assert (status, fields) == (StatusCode.INVALID_ARGUMENT, ["id"])
 
 
+UNSEEN = [
+    " ",
+    " \u3000",
+    "\u200b",
+    "\u200d",
+    "\ufeff",
+    "\u202e",
+    "\u2066",
+    "\u200f",
+    "\u00ad",
+    "\u0301",
+    "\ufe0f",
+    "\u3164",
+]
+UNSEEN += ["\u2800", "\U000e0041", "\ue000", "\ufdd0", "\u2028"]
+SEEN = ["a", "é", "e\u0301", "٣", "の", "שלום\u200f", "क्\u200dष", "🏳️\u200d🌈", "♥️", "-", "\u200bx"]
+
+
+class TestNamesThatCannotBeSeen:
+    @pytest.mark.parametrize("name", UNSEEN)
+    async def test_are_refused_by_everything_that_takes_one(self, items: "Stub", name: str) -> None:
+        made = await items.CreateItem(a_lamp(sku=new_id()))
+        for call in (
+            items.CreateItem(a_lamp(sku=new_id(), name=name)),
+            items.UpdateItem(pb.UpdateItemRequest(id=made.id, name=name)),
+        ):
+            status, _, fields = await refusal(call)
+            assert (status, fields) == (StatusCode.INVALID_ARGUMENT, ["name"])
+        batch = await items.BatchCreateItems(iter([a_lamp(sku=new_id(), name=name)]))
+        assert [error.field for error in batch.errors] == ["[0].name"]
+        upsert = pb.ItemSyncRequest(upsert=pb.Item(name=name, sku=new_id()))
+        assert [reply.error.field async for reply in items.SyncItems(iter([upsert]))] == ["[0].upsert.name"]
+        with pytest.raises(ValidationError):
+            NewItem(name=name, description="", sku="S", quantity=0, price=0)
+
+    @pytest.mark.parametrize("name", SEEN)
+    async def test_and_those_that_can_are_taken(self, items: "Stub", name: str) -> None:
+        assert (await items.CreateItem(a_lamp(sku=new_id(), name=name))).name == name
+
+
+class TestIdsThatNoUrlHas:
+    @pytest.mark.parametrize("bad", [".", ".."])
+    async def test_are_refused_by_everything_that_takes_one(self, items: "Stub", bad: str) -> None:
+        for call in (
+            items.GetItem(pb.GetItemRequest(id=bad)),
+            items.UpdateItem(pb.UpdateItemRequest(id=bad, name="x")),
+            items.DeleteItem(pb.DeleteItemRequest(id=bad)),
+        ):
+            status, _, fields = await refusal(call)
+            assert (status, fields) == (StatusCode.INVALID_ARGUMENT, ["id"])
+        actions = [
+            pb.ItemSyncRequest(upsert=pb.Item(id=bad, name="x", sku=new_id())),
+            pb.ItemSyncRequest(delete_id=bad),
+        ]
+        replies = [reply async for reply in items.SyncItems(iter(actions))]
+        assert [reply.success for reply in replies] == [False, False]
+        assert [reply.error.field for reply in replies] == ["[0].upsert.id", "[1].delete_id"]
+        with pytest.raises(ValidationError):
+            checked_id(bad)
+
+    def test_one_rule_holds_for_all_fields_with_the_id_of_an_item(self) -> None:
+        """Only who upserts may leave it empty."""
+        file = pb.DESCRIPTOR.message_types_by_name.values()
+        fields = [field for message in file for field in message.fields if field.name in {"id", "delete_id"}]
+        asked = [field for field in fields if field.containing_type.name != "ItemSyncResponse"]
+        rules = []
+        for field in asked:
+            rule = validate_pb2.StringRules()
+            rule.CopyFrom(field.GetOptions().Extensions[validate_pb2.field].string)
+            assert (rule.min_len == 1) == (field.containing_type.name != "Item")
+            rule.ClearField("min_len")
+            rules.append(rule)
+        assert len(rules) == 5
+        assert all(rule == rules[0] for rule in rules)
+
+
+class TestAPriceOfMinusZero:
+    async def test_is_zero(self, items: "Stub") -> None:
+        made = await items.CreateItem(a_lamp(sku=new_id(), price=-0.0))
+        changed = await items.UpdateItem(pb.UpdateItemRequest(id=made.id, price=-0.0))
+        upsert = pb.ItemSyncRequest(upsert=pb.Item(id=new_id(), name="x", sku=new_id(), price=-0.0))
+        (synced,) = [reply async for reply in items.SyncItems(iter([upsert]))]
+        kept = await items.GetItem(pb.GetItemRequest(id=synced.id))
+        for item in (made, changed, kept, await items.GetItem(pb.GetItemRequest(id=made.id))):
+            assert str(item.price) == "0.0"
+        listed = [item async for item in items.ListItems(pb.ListItemsRequest(filter=f"id = {made.id} price = -0.0"))]
+        assert [str(item.price) for item in listed] == ["0.0"]
+
+    def test_that_is_kept_from_before_is_shown_as_zero(self) -> None:
+        item = NewItem(name="x", description="", sku="S", quantity=0, price=-0.0).become("id", datetime.now(UTC))
+        assert str(ItemMapper().to_proto(item).price) == "0.0"
+
+
 printable = st.characters(codec="utf-8", exclude_categories=["Cc"])
 
 
 class TestAnyText:
     @given(
-        name=st.text(printable, min_size=1, max_size=200),
+        name=st.text(printable, max_size=199).map("x{}".format),
         description=st.text(printable | st.sampled_from("\t\r\n"), max_size=2000),
         sku=st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True),
         quantity=st.integers(0, 2**31 - 1),

@@ -15,10 +15,21 @@ NAME_MAX = 200
 DESCRIPTION_MAX = 2_000
 QUANTITY_MAX = 2**31 - 1
 
+_NO_SEGMENTS = frozenset({".", ".."})
+"""They lead elsewhere in every URL (RFC 3986 §5.2.4), percent-encoded, too."""
 _SKU = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Lone surrogates are no text in UTF-8, and PostgreSQL refuses NUL.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNPRINTABLE_IN_PARAGRAPHS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+_VISIBLE = re.compile(
+    r"[^\x00-\x20\x7f-\xa0\xad\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u061c\u064b-\u065f\u115f-\u1160\u1680"
+    r"\u17b4-\u17b5\u180b-\u180f\u1ab0-\u1aff\u1dc0-\u1dff\u2000-\u200f\u2028-\u202f\u205f-\u206f"
+    r"\u20d0-\u20ff\u2800\u3000\u3099-\u309a\u3164\ud800-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufe20-\ufe2f"
+    r"\ufeff\uffa0\ufff0-\ufffb\ufffe-\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0000-\U0010ffff]"
+)
+"""Neither a space nor of no width, combining, for private use or unassigned; the protos have the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +142,7 @@ def first_version(now: datetime) -> int:
 
 
 def checked_id(value: str) -> str:
-    """Returns the id when an item may have it: 1 to 64 printable characters.
+    """Returns the id when an item may have it: 1 to 64 printable characters that are not "." or "..".
 
     Raises:
         ValidationError: naming `id`.
@@ -150,8 +161,10 @@ def _faults(field: str, value: Any) -> Iterator[str]:
     match field:
         case "id":
             yield from _text_faults(value, 1, ID_MAX, _UNPRINTABLE)
+            if value in _NO_SEGMENTS:
+                yield "must not be '.' or '..'"
         case "name":
-            yield from _text_faults(value, 1, NAME_MAX, _UNPRINTABLE)
+            yield from tuple(_text_faults(value, 1, NAME_MAX, _UNPRINTABLE)) or _blank_faults(value)
         case "description":
             yield from _text_faults(value, 0, DESCRIPTION_MAX, _UNPRINTABLE_IN_PARAGRAPHS)
         case "sku":
@@ -163,6 +176,11 @@ def _faults(field: str, value: Any) -> Iterator[str]:
         case "price":
             if not (math.isfinite(value) and value >= 0):
                 yield "must be a finite number, 0 or more"
+
+
+def _blank_faults(text: str) -> Iterator[str]:
+    if not _VISIBLE.search(text):
+        yield "must have a character that can be seen"
 
 
 def _text_faults(text: str, least: int, most: int, unprintable: re.Pattern[str]) -> Iterator[str]:

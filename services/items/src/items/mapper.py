@@ -23,7 +23,7 @@ class ItemMapper(ProtobufMapper[Item, pb.Item]):
             description=entity.description,
             sku=entity.sku,
             quantity=entity.quantity,
-            price=entity.price,
+            price=_unsigned(entity.price),
             is_active=entity.is_active,
             created_at=to_timestamp(entity.created_at),
             updated_at=to_timestamp(entity.updated_at),
@@ -54,7 +54,7 @@ class ItemMapper(ProtobufMapper[Item, pb.Item]):
             description=request.description,
             sku=request.sku,
             quantity=request.quantity,
-            price=request.price,
+            price=_unsigned(request.price),
         )
 
     def change(self, request: pb.UpdateItemRequest) -> ItemChange:
@@ -64,7 +64,7 @@ class ItemMapper(ProtobufMapper[Item, pb.Item]):
             name=request.name if request.HasField("name") else None,
             description=request.description if request.HasField("description") else None,
             quantity=request.quantity if request.HasField("quantity") else None,
-            price=request.price if request.HasField("price") else None,
+            price=_unsigned(request.price) if request.HasField("price") else None,
             etag=request.etag,
         )
 
@@ -78,7 +78,7 @@ class ItemMapper(ProtobufMapper[Item, pb.Item]):
             description=message.description,
             sku=message.sku,
             quantity=message.quantity,
-            price=message.price,
+            price=_unsigned(message.price),
             is_active=message.is_active,
             etag=message.etag,
         )
@@ -93,6 +93,11 @@ _KINDS: Final = {
     ChangeKind.UPDATED: pb.ITEM_CHANGE_KIND_UPDATED,
     ChangeKind.DELETED: pb.ITEM_CHANGE_KIND_DELETED,
 }
+
+
+def _unsigned(price: float) -> float:
+    """A zero without its sign, which IEEE 754 takes for the same number, and JSON shows."""
+    return price + 0.0
 
 
 def _version(etag: str) -> int:

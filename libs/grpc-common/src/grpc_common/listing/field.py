@@ -15,15 +15,16 @@ class Kind(StrEnum):
     INTEGER = "an integer from -2^63 to 2^63-1, such as 42"
     NUMBER = "a number, such as 9.5 or 2.997e9"
     BOOLEAN = "true or false"
-    TIMESTAMP = "an RFC 3339 time no finer than microseconds, such as 2012-04-21T11:30:00-04:00"
+    TIMESTAMP = "an RFC 3339 time no finer than nanoseconds, such as 2012-04-21T11:30:00-04:00"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     """A field of the listed resource, under the name that callers use (`address.city`), and the column it stands in.
 
-    No value of the column is NULL. Times are aware `datetime`s, numbers are finite. A string column is best declared
-    with the collation "C" where the database has another one: then it sorts by code points, alike everywhere.
+    No value of the column is NULL. Times are aware `datetime`s, exact to the microsecond, numbers are finite. A string
+    column is best declared with the collation "C" where the database has another one: then it sorts by code points,
+    alike everywhere.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Reads filters: text in, typed tree out."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, assert_never
 
 from lark import Token, Tree
 
@@ -9,7 +9,7 @@ from grpc_common.errors import ValidationError
 from grpc_common.listing.field import Field, Kind
 from grpc_common.listing.filter_syntax import excerpt, parse, refusal
 from grpc_common.listing.filter_tree import All, Any, Comparison, Filter, Like, Not, Operator, Present
-from grpc_common.listing.literals import read_literal
+from grpc_common.listing.literals import read_literal, read_time
 from grpc_common.listing.wildcards import Pattern, anywhere, read_pattern
 
 _NEGLECTED_CAPITALS: Final = {"and", "or", "not"}
@@ -77,6 +77,8 @@ class _Reader:
             raise _at(operator, f"{field.name} is true or false: = or != is expected, not {operator}")
         text = _body(value)
         try:
+            if field.kind is Kind.TIMESTAMP:
+                return _compare_time(field, _OPERATORS[operator], text)
             return Comparison(field, _OPERATORS[operator], read_literal(field.kind, text))
         except ValueError:
             raise _at(value, f"{field.name} takes {field.kind}, not {excerpt(text)}") from None
@@ -98,6 +100,23 @@ def _compare_text(field: Field, operator: Token, value: Token) -> Filter:
     raise _at(
         value, f"* stands for any text with =, != and : only; after {operator} write \\* for the character itself"
     )
+
+
+def _compare_time(field: Field, operator: Operator, text: str) -> Filter:
+    """A time between two microseconds is none that a column has: what is not later than its microsecond is earlier."""
+    microsecond, later = read_time(text)
+    if not later:
+        return Comparison(field, operator, microsecond)
+    match operator:
+        case "<" | "<=":
+            return Comparison(field, "<=", microsecond)
+        case ">" | ">=":
+            return Comparison(field, ">", microsecond)
+        case "=":
+            return Not(All(()))
+        case "!=":
+            return All(())
+    assert_never(operator)
 
 
 def _pattern(token: Token) -> Pattern:

@@ -12,12 +12,12 @@ type Value = str | int | float | bool | datetime
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _TIMESTAMP: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,6})0*)?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})0*)?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
 )
 
 
 def read_literal(kind: Kind, text: str) -> Value:
-    """Return the value; raise ValueError when `text` is no value of this kind."""
+    """Return the value, of a time its microsecond; raise ValueError when `text` is no value of this kind."""
     match kind:
         case Kind.TEXT:
             return text
@@ -28,7 +28,26 @@ def read_literal(kind: Kind, text: str) -> Value:
         case Kind.BOOLEAN:
             return {"true": True, "false": False}[text] if text in {"true", "false"} else _refuse(kind)
         case Kind.TIMESTAMP:
-            return _timestamp(text)
+            return read_time(text)[0]
+
+
+def read_time(text: str) -> tuple[datetime, bool]:
+    """Return the microsecond that a time falls into, and whether it is later than that begins; raise ValueError where
+    `text` is no time, or beyond the years 1 to 9999.
+    """
+    found = _TIMESTAMP.fullmatch(text)
+    if found is None:
+        return _refuse(Kind.TIMESTAMP)
+    *numbers, fraction, sign, hours, minutes = found.groups()
+    year, month, day, hour, minute, second = map(int, numbers)
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    microsecond, nanoseconds = divmod(int((fraction or "").ljust(9, "0")), 1_000)
+    try:
+        zone = timezone(-offset if sign == "-" else offset)
+        local = datetime(year, month, day, hour, minute, second, microsecond, zone)
+        return local.astimezone(UTC), nanoseconds > 0
+    except (ValueError, OverflowError):
+        return _refuse(Kind.TIMESTAMP)
 
 
 def _integer(text: str) -> int:
@@ -39,21 +58,6 @@ def _integer(text: str) -> int:
 def _number(text: str) -> float:
     value = float(text) if _NUMBER.fullmatch(text) else _refuse(Kind.NUMBER)
     return _refuse(Kind.NUMBER) if isinf(value) else value
-
-
-def _timestamp(text: str) -> datetime:
-    found = _TIMESTAMP.fullmatch(text)
-    if found is None:
-        return _refuse(Kind.TIMESTAMP)
-    *numbers, fraction, sign, hours, minutes = found.groups()
-    year, month, day, hour, minute, second = map(int, numbers)
-    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
-    try:
-        zone = timezone(-offset if sign == "-" else offset)
-        local = datetime(year, month, day, hour, minute, second, int((fraction or "").ljust(6, "0")), zone)
-        return local.astimezone(UTC)
-    except (ValueError, OverflowError):  # no such day, or beyond the years 1 to 9999
-        return _refuse(Kind.TIMESTAMP)
 
 
 def _refuse(kind: Kind) -> Never:

@@ -19,6 +19,7 @@ MOST_REPEATS: Final = 1_000
 type Ranges = tuple[tuple[int, int], ...]
 
 _CONTROLS: Final = frozenset((*range(0x20), *range(0x7F, 0xA0)))
+_UNSEEN: Final = frozenset({0x20, 0xA0, 0x200B})
 _ESCAPES: Final = {"n": 10, "t": 9, "r": 13, "f": 12, "v": 11, "a": 7}
 _DIGITS: Final = ((0x30, 0x39),)
 _WORDS: Final = (*_DIGITS, (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
@@ -271,8 +272,11 @@ class _Parser:
 
 
 def _fault(node: _Node) -> str | None:
-    """Say in words what a pattern asks of each character, where that is all it asks."""
+    """Say in words what a pattern asks of each character, and that it asks for one to be seen, where that is all."""
     match node:
+        case _Sequence((_Mark(r"\A"), _Repeat(_Sequence((_Repeat() as all_, one, again)), 0, 1), _Mark(r"\Z") as end)):
+            of_all = _fault(_Sequence((_Mark(r"\A"), all_, end)))
+            return f"{of_all}, and must have a character that can be seen" if all_ == again and _seen(one) else None
         case _Sequence((_Mark(r"\A"), _Repeat(_Chars(ranges, negated), 0 | 1, None), _Mark(r"\Z"))):
             pass
         case _:
@@ -285,6 +289,14 @@ def _fault(node: _Node) -> str | None:
     if codes < _CONTROLS and len(spared := sorted(_CONTROLS - codes)) <= 4:
         return f"must not contain control characters other than {_joined([f'U+{code:04X}' for code in spared], 'and')}"
     return f"must not contain {_listed(ranges, 'or')}"
+
+
+def _seen(node: _Node) -> bool:
+    """Whether it is a character that is none of those without ink."""
+    match node:
+        case _Chars(ranges, True):
+            return all(any(low <= code <= high for low, high in ranges) for code in _UNSEEN)
+    return False
 
 
 def _listed(ranges: Ranges, conjunction: str = "and") -> str:

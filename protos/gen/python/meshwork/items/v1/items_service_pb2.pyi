@@ -66,9 +66,11 @@ class Item(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Given by the server: 1 to 64 characters, no control characters."""
+    """Given by the server, or by who upserts: 1 to 64 characters, no control characters, not `.` or `..`, which no URL has."""
     name: _builtins.str
-    """1 to 200 characters, no control characters."""
+    """1 to 200 characters, no control characters, and one at least that can be seen: spaces, zero-width and formatting
+    characters, and combining marks alone are no name.
+    """
     description: _builtins.str
     """At most 2,000 characters; of control characters only tabs and line ends."""
     sku: _builtins.str
@@ -121,7 +123,7 @@ class GetItemRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The item's id, 1 to 64 characters, no control characters."""
+    """The item's id, 1 to 64 characters, no control characters, not `.` or `..`."""
     def __init__(
         self,
         *,
@@ -148,7 +150,9 @@ class CreateItemRequest(_message.Message):
     PRICE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """1 to 200 characters, no control characters."""
+    """1 to 200 characters, no control characters, and one at least that can be seen: spaces, zero-width and formatting
+    characters, and combining marks alone are no name.
+    """
     description: _builtins.str
     """At most 2,000 characters; of control characters only tabs and line ends."""
     sku: _builtins.str
@@ -192,9 +196,11 @@ class UpdateItemRequest(_message.Message):
     PRICE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The item's id, 1 to 64 characters, no control characters."""
+    """The item's id, 1 to 64 characters, no control characters, not `.` or `..`."""
     name: _builtins.str
-    """1 to 200 characters, no control characters."""
+    """1 to 200 characters, no control characters, and one at least that can be seen: spaces, zero-width and formatting
+    characters, and combining marks alone are no name.
+    """
     description: _builtins.str
     """At most 2,000 characters; of control characters only tabs and line ends."""
     quantity: _builtins.int
@@ -245,7 +251,7 @@ class DeleteItemRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The item's id, 1 to 64 characters, no control characters."""
+    """The item's id, 1 to 64 characters, no control characters, not `.` or `..`."""
     etag: _builtins.str
     """The etag that the item must still have; empty: any."""
     def __init__(
@@ -514,7 +520,7 @@ class ItemSyncRequest(_message.Message):
     UPSERT_FIELD_NUMBER: _builtins.int
     DELETE_ID_FIELD_NUMBER: _builtins.int
     delete_id: _builtins.str
-    """Deletes the item with this id, 1 to 64 characters."""
+    """Deletes the item with this id, 1 to 64 characters, no control characters, not `.` or `..`."""
     @_builtins.property
     def upsert(self) -> Global___Item:
         """Creates the item, or replaces the one with the same id, if it still has the etag where one is given. An item without
