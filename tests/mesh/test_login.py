@@ -57,10 +57,11 @@ def test_what_a_program_must_know_needs_no_token(mesh):
         keys = rest.get(KEYS)
         assert {key["kid"] for key in keys.json()["keys"]} >= {jwt.get_unverified_header(mesh.token())["kid"]}
         assert "max-age" in keys.headers["cache-control"]
-        said = rest.get("/.well-known/openid-configuration").json()
+        said = rest.get("/.well-known/oauth-authorization-server").json()
+        assert rest.get("/.well-known/openid-configuration").status_code == 404
         assert rest.post("/oauth2/token", data={"grant_type": "nothing"}).status_code in {400, 401}
         assert rest.post("/oauth3/token").status_code == 401  # what nobody serves is for nobody without a token
-    assert said["issuer"] == _claims(mesh.token())["iss"]
+    assert said["issuer"] == _claims(mesh.token())["iss"] == f"https://localhost:{mesh.port}"  # RFC 8414 §3.3
 
 
 def test_the_status_says_where_that_is(mesh):

@@ -32,7 +32,7 @@ async def test_whoever_has_the_published_keys_verifies_a_token(tmp_path: Path, a
 
     assert [key["alg"] for key in published["keys"]] == [algorithm]
     assert jwt.get_unverified_header(token)["alg"] == algorithm
-    issuer = Issuer(settings.auth.issuer, settings.auth.audience, StaticJWKS(published), frozenset({algorithm}))
+    issuer = Issuer(settings.issuer, settings.auth.audience, StaticJWKS(published), frozenset({algorithm}))
     assert (await TokenVerifier([issuer]).verify(token)).subject == me.id
     # By a library that is none of ours, too.
     claims = jwt.decode(token, jwt.PyJWK(published["keys"][0]), [algorithm], audience=settings.auth.audience)

@@ -121,15 +121,14 @@ async def test_where_no_key_was_ever_read_the_keys_come_later(
 
 
 async def test_the_metadata_name_what_is_served_and_nothing_else(oauth: OAuth, http: httpx.AsyncClient) -> None:
-    openid = await http.get(f"{oauth.url}/.well-known/openid-configuration")
-    told = openid.json()
+    told = (await http.get(f"{oauth.url}/.well-known/oauth-authorization-server")).json()
 
-    assert told == (await http.get(f"{oauth.url}/.well-known/oauth-authorization-server")).json()
     assert told["issuer"] == ISSUER
     assert told["grant_types_supported"] == ["client_credentials", "refresh_token", "password"]
     assert told["scopes_supported"] == ["items:read", "items:write"]
     assert all(told.values())  # RFC 8414 §3.2: nothing empty
     assert "authorization_endpoint" not in told
+    assert not [name for name in told if "id_token" in name or "subject" in name]  # nothing of OpenID Connect
     for name in ("token_endpoint", "revocation_endpoint", "introspection_endpoint"):
         path = urlsplit(told[name]).path
         assert told[name] == f"{ISSUER}{path}"
@@ -143,16 +142,35 @@ async def test_an_issuer_with_a_path_has_its_metadata_where_the_rfc_says(
     async with serving(tmp_path, issuer=f"{ISSUER}/mesh") as oauth:
         told = (await http.get(f"{oauth.url}/.well-known/oauth-authorization-server/mesh")).json()
         assert (told["issuer"], told["token_endpoint"]) == (f"{ISSUER}/mesh", f"{ISSUER}/mesh/oauth2/token")
+        # Fetched from elsewhere it would not be the issuer's (§3.3).
+        assert (await http.get(f"{oauth.url}/.well-known/oauth-authorization-server")).status_code == 404
 
 
 @pytest.mark.parametrize(
-    "issuer", ["meshwork", "https://", "https://a.example/?x=1", "https://a.example/#x", "ftp://a"]
+    "issuer",
+    [
+        "meshwork",
+        "https://",
+        "https://a.example/?x=1",
+        "https://a.example/#x",
+        "ftp://a",
+        "https://a@b.example",
+        "https://b.example/?",
+        "https://b.example/ x",
+    ],
 )
 def test_an_issuer_that_is_no_url_is_refused(issuer: str) -> None:
     with pytest.raises(SettingsError, match="must be a URL such as"):
-        MetadataEndpoint(issuer, grants=["refresh_token"], algorithm="ES256")
+        MetadataEndpoint(issuer, grants=["refresh_token"])
 
 
 async def test_there_is_nothing_else(oauth: OAuth, http: httpx.AsyncClient) -> None:
-    for path in ("/", "/docs", "/openapi.json", "/oauth2/authorize", "/.well-known/"):
+    for path in (
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/oauth2/authorize",
+        "/.well-known/",
+        "/.well-known/openid-configuration",
+    ):
         assert (await http.get(f"{oauth.url}{path}")).status_code == 404

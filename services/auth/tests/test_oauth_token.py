@@ -181,7 +181,7 @@ async def test_a_wrong_password_is_an_invalid_grant(
 async def test_where_passwords_are_not_allowed_there_is_no_such_grant(tmp_path: Path, http: httpx.AsyncClient) -> None:
     async with serving(tmp_path, password_grant=False) as oauth:
         is_error(await http.post(oauth.token, data=LOGIN), 400, "unsupported_grant_type")
-        metadata = (await http.get(f"{oauth.url}/.well-known/openid-configuration")).json()
+        metadata = (await http.get(f"{oauth.url}/.well-known/oauth-authorization-server")).json()
         assert metadata["grant_types_supported"] == ["client_credentials", "refresh_token"]
 
 

@@ -46,6 +46,8 @@ def test_a_revocation_that_could_not_be_published_is_tried_again_within_seconds(
         ("AUTH_USER_SCOPES", '["a\\n"]', "AUTH_USER_SCOPES is not valid: 'a\\n' is no scope"),
         ("AUTH_AUTH__ALGORITHMS", '["ES256"]', "leave jwks, jwks_socket and algorithms unset"),
         ("AUTH_AUTH__JWKS_SOCKET", "/run/jwks.sock", "leave jwks, jwks_socket and algorithms unset"),
+        ("AUTH_HTTP__PORT", "0", "AUTH__ISSUER must be set, to the URL by which clients reach the service"),
+        ("AUTH_HTTP__UNIX_SOCKET", "/run/auth.sock", "AUTH__ISSUER must be set, to the URL by which clients reach the"),
         ("AUTH_BOOTSTRAP_SECRET", "x" * 31, "BOOTSTRAP_SECRET must have 32 to 256 characters"),
         ("AUTH_BOOTSTRAP_SECRET", "x" * 257, "BOOTSTRAP_SECRET must have 32 to 256 characters"),
     ],
@@ -68,6 +70,7 @@ def test_what_could_not_work_is_refused_in_a_sentence(
         ("AUTH_KEY_AHEAD", "60.5"),
         ("AUTH_USER_SCOPES", '["items:read", "~"]'),
         ("AUTH_AUTH__AUDIENCE", "elsewhere"),
+        ("AUTH_AUTH__ISSUER", "https://auth.example"),
         ("AUTH_BOOTSTRAP_SECRET", "x" * 32),
         ("AUTH_BOOTSTRAP_SECRET", "x" * 256),
         ("AUTH_BOOTSTRAP_SECRET", ""),
@@ -77,3 +80,23 @@ def test_what_just_works_is_taken(monkeypatch: pytest.MonkeyPatch, variable: str
     monkeypatch.setenv(variable, value)
 
     assert load_settings(AuthServiceSettings)
+
+
+@pytest.mark.parametrize(
+    ("set_", "issuer"),
+    [
+        ({}, "http://127.0.0.1:8081"),
+        ({"AUTH_HTTP__PORT": "9000"}, "http://127.0.0.1:9000"),
+        ({"AUTH_HTTP__HOST": "::1"}, "http://[::1]:8081"),
+        ({"AUTH_HTTP__HOST": "localhost", "AUTH_AUTH__AUDIENCE": "x"}, "http://localhost:8081"),
+        ({"AUTH_HTTP__PORT": "9000", "AUTH_AUTH__ISSUER": "https://auth.example"}, "https://auth.example"),
+        ({"AUTH_HTTP__UNIX_SOCKET": "/run/s", "AUTH_AUTH__ISSUER": "https://auth.example"}, "https://auth.example"),
+    ],
+)
+def test_unless_told_otherwise_the_issuer_is_where_it_is_served(
+    monkeypatch: pytest.MonkeyPatch, set_: dict[str, str], issuer: str
+) -> None:
+    for name, value in set_.items():
+        monkeypatch.setenv(name, value)
+
+    assert load_settings(AuthServiceSettings).issuer == issuer

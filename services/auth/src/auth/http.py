@@ -28,12 +28,10 @@ type Endpoint = Callable[[Request], Awaitable[Response]]
 
 def http_app(does: UseCases, ring: KeyRing, settings: AuthServiceSettings) -> FastAPI:
     """Return the application; raise SettingsError when the issuer is no URL that endpoints can be below."""
-    sessions, clients, tokens, told = does.sessions, does.service_tokens, does.tokens, settings.auth
+    sessions, clients, tokens = does.sessions, does.service_tokens, does.tokens
     whence = origin(behind_mesh=settings.http.plaintext is not None)
     token = TokenEndpoint(sessions, clients, whence, password_grant=settings.password_grant)
-    metadata = MetadataEndpoint(
-        told.issuer, grants=token.grants, algorithm=settings.key_algorithm, scopes=sorted(settings.user_scopes)
-    )
+    metadata = MetadataEndpoint(settings.issuer, grants=token.grants, scopes=sorted(settings.user_scopes))
     # What there is stands in RFCs and in the metadata. A redirect would go wherever the Host header says.
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     app.add_exception_handler(OAuthError, _refused)
@@ -44,10 +42,12 @@ def http_app(does: UseCases, ring: KeyRing, settings: AuthServiceSettings) -> Fa
     posts: dict[str, Endpoint] = {
         TOKEN: token,
         REVOKE: RevocationEndpoint(tokens, clients, whence),
-        INTROSPECT: IntrospectionEndpoint(tokens, clients, whence, issuer=told.issuer, audience=told.audience),
+        INTROSPECT: IntrospectionEndpoint(
+            tokens, clients, whence, issuer=settings.issuer, audience=settings.auth.audience
+        ),
     }
     jwks = JWKSEndpoint(ring, ahead=settings.key_ahead, read=settings.key_read)
-    gets: dict[str, Endpoint] = {JWKS: jwks, **dict.fromkeys(metadata.paths, metadata)}
+    gets: dict[str, Endpoint] = {JWKS: jwks, metadata.path: metadata}
     for path, endpoint in posts.items():
         app.add_api_route(path, _in_time(endpoint), methods=["POST"])
     for path, endpoint in gets.items():

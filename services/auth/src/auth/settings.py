@@ -17,6 +17,7 @@ from auth.server_secret import read_secrets
 from auth.signer import Algorithm
 from grpc_common.http_settings import HTTPServerSettings
 from grpc_common.jwks import KeySource
+from grpc_common.listener import is_exposed, tcp_address
 from grpc_common.outbox.settings import OutboxSettings
 from grpc_common.scope import is_scope
 from grpc_common.settings import AuthSettings, GRPCServerSettings
@@ -31,13 +32,19 @@ BOOTSTRAP_SECRET: Final = range(32, 256 + 1)
 class IssuerSettings(AuthSettings):
     """As whom and for whom tokens are issued. The service's own keys verify them: there is no JWKS to be named."""
 
+    issuer: str = Field(
+        default="",
+        description="The `iss` of tokens, and the URL below which OAuth's endpoints are for their clients; "
+        "unset: the address at which the process itself serves HTTP.",
+    )
+    audience: str = Field(default="meshwork", description="The `aud` of tokens.")
     algorithms: tuple[Algorithm, ...] = Field(default=(), description="Not for this service: key_algorithm says it.")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.jwks or self.jwks_socket or self.algorithms:
             raise ValueError("this service verifies with its own keys: leave jwks, jwks_socket and algorithms unset")
-        if not self.issuer or not self.audience:
+        if not self.audience:
             raise ValueError("issuer and audience are what tokens say: set both")
         return self
 
@@ -57,10 +64,7 @@ class AuthServiceSettings(OutboxSettings):
         default=HTTPServerSettings(enabled=True, port=8081, max_body=16_384),
         description="How the process serves HTTP: its keys, and OAuth's endpoints.",
     )
-    auth: IssuerSettings = Field(
-        default=IssuerSettings(issuer="http://127.0.0.1:8081", audience="meshwork"),
-        description="As whom and for whom tokens are issued.",
-    )
+    auth: IssuerSettings = Field(default_factory=IssuerSettings, description="As whom and for whom tokens are issued.")
     database_url: SecretStr = Field(
         default=SecretStr("sqlite+aiosqlite:///auth.db"),
         description="Where users are kept: postgresql+asyncpg://… or the file sqlite+aiosqlite:///….",
@@ -180,9 +184,24 @@ class AuthServiceSettings(OutboxSettings):
             raise ValueError("VAULT_ROLE_ID needs VAULT_WRAPPED_SECRET_ID_FILE")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_found(self) -> Self:
+        http = self.http
+        if not self.auth.issuer and (http.unix_socket is not None or http.port == 0 or is_exposed(http.host)):
+            raise ValueError(
+                "AUTH__ISSUER must be set, to the URL by which clients reach the service: that cannot be told from a "
+                "Unix socket, from a free port, or from an address behind a mesh"
+            )
+        return self
+
+    @property
+    def issuer(self) -> str:
+        """As whom tokens are issued."""
+        return self.auth.issuer or f"http://{tcp_address(self.http.host, self.http.port)}"
+
     def trusted(self, keys: KeySource) -> Issuer:
         """Return this service as an issuer of tokens that are signed with `keys`."""
-        return Issuer(self.auth.issuer, self.auth.audience, keys, frozenset({self.key_algorithm}))
+        return Issuer(self.issuer, self.auth.audience, keys, frozenset({self.key_algorithm}))
 
     @property
     def lifetimes(self) -> Lifetimes:

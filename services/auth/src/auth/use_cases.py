@@ -56,7 +56,7 @@ class UseCases:
         clock = partial(datetime.now, UTC)
         recorder = Recorder(stores.audit, clock)
         access = AccessTokens(
-            ring, issuer=settings.auth.issuer, audience=settings.auth.audience, lifetime=settings.token_lifetime
+            ring, issuer=settings.issuer, audience=settings.auth.audience, lifetime=settings.token_lifetime
         )
         refresh = RefreshTokens(stores.families, server_secrets, settings.lifetimes, clock=stores.clock)
         turns = Turns(at_once=2 * settings.password_at_once, waiting=settings.password_waiting)

@@ -42,9 +42,9 @@ class Mesh(Lifetime):
     def __init__(
         self, topology: Topology, state: StateFolder, ledger: Ledger, options: Options, report: Report
     ) -> None:
-        self.topology = topology
-        self.state = state
         self.port = options.port or topology.ingress.port
+        self.topology = topology = topology.at(self.port)
+        self.state = state
         self.spans = Spans()
         self._report = report
         self._ledger = ledger

@@ -4,7 +4,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -98,10 +98,13 @@ class Ingress:
 class Tokens:
     """What an access token must say to pass the ingress, and which service issues it."""
 
-    issuer: str
     audience: str
     service: Name
     """Serves the keys at JWKS_PATH."""
+    issuer: str = ""
+    """Who they say has issued them, a URL by which OAuth's clients find everything else (RFC 8414); empty: the ingress,
+    at whatever port it has.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -123,6 +126,11 @@ class Topology:
     def spiffe_prefix(self) -> str:
         """What all SPIFFE ids of the trust domain begin with."""
         return f"spiffe://{self.trust_domain}/"
+
+    def at(self, port: int) -> "Topology":
+        """Return the topology of a mesh whose ingress has that port."""
+        url = self.tokens.issuer or f"https://localhost:{port}"
+        return replace(self, tokens=replace(self.tokens, issuer=url))
 
     def spiffe_id(self, account: str) -> str:
         """The SPIFFE id of an account."""
