@@ -161,7 +161,7 @@ def _pages(routes):
     return {
         route["match"]["prefix"]: route["route"]
         for route in routes
-        if "prefix" in route["match"] and "grpc" not in route["match"]
+        if "prefix" in route["match"] and not {"grpc", "headers"} & set(route["match"])
     }
 
 

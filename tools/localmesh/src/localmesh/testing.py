@@ -11,9 +11,10 @@ from localmesh.certificates import Identity
 
 
 def install_self_signed(identity: Identity, uri: str = "spiffe://other.test/ns/default/sa/ingress") -> None:
-    """Installs a certificate for a SPIFFE id that is its own authority."""
+    """Installs a certificate for a SPIFFE id, and for localhost, that is its own authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "self")])
+    names = [x509.UniformResourceIdentifier(uri), x509.DNSName("localhost")]
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -24,7 +25,7 @@ def install_self_signed(identity: Identity, uri: str = "spiffe://other.test/ns/d
         .not_valid_before(now - timedelta(minutes=1))
         .not_valid_after(now + timedelta(hours=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = certificate.public_bytes(serialization.Encoding.PEM).decode()

@@ -9,6 +9,8 @@ from localmesh import ports
 type Config = dict[str, Any]
 """A message of Envoy's API, as its JSON form has it."""
 
+NOTES = "rest"
+"""Where the filters for REST leave notes (dynamic metadata), and routes say what REST needs to know."""
 HEALTH = "/grpc.health.v1.Health/"
 HEALTH_CHECK = f"{HEALTH}Check"
 MAX_CONNECTIONS = 10_000

@@ -6,25 +6,27 @@ from itertools import groupby
 
 from grpc_common.metadata_size import MAX_FROM_OUTSIDE
 from localmesh.certificates import Identity
-from localmesh.envoy import routes, tls, tokens
-from localmesh.envoy.browser import browser_filters, cors
+from localmesh.envoy import rest, routes, tls, tokens
+from localmesh.envoy.browser import cors, cors_filter, grpc_web
 from localmesh.envoy.clusters import pages, replicas, traces
-from localmesh.envoy.config import HEALTH, Config, bootstrap, listener, tcp, unix
+from localmesh.envoy.config import HEALTH, NOTES, Config, bootstrap, listener, tcp, unix
 from localmesh.envoy.http import Tracer, connection_manager, virtual_host
+from localmesh.envoy.identifiers import identifiers
 from localmesh.envoy.rate_limit import rate_limit, unlimited
 from localmesh.envoy.replies import local_replies
 from localmesh.envoy.transcoder import transcoder
 from localmesh.intent.http_route import HttpRoute
+from localmesh.intent.rest import RestMethod, rest_methods
 from localmesh.intent.route import Hop
 from localmesh.topology import Topology
 from localmesh.workload import Workload
 
-NOWHERE = {
-    "match": {"prefix": "/"},
-    "route": {"cluster": "nowhere", "cluster_not_found_response_code": "NOT_FOUND"},
-}
-"""404. Also the route of a request that will become an RPC, until the transcoder has made it one; CORS, which comes
-before, wants it to lead to a cluster (a direct response would have no CORS headers)."""
+NO_CLUSTER = {"cluster": "nowhere", "cluster_not_found_response_code": "NOT_FOUND"}
+NOWHERE = {"match": {"prefix": "/"}, "route": NO_CLUSTER}
+"""404. Also the route of a request that will become an RPC, until the transcoder has made it one, and so the only one
+whose bodies are read first. CORS wants it to lead to a cluster: a direct response would have no CORS headers."""
+NO_METHOD = {"match": {"prefix": "/", **routes.GRPC_OR_WEB}, "route": NO_CLUSTER}
+NO_STORE = {"header": {"key": "cache-control", "value": "no-store"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 ENVOYS_OWN = ["x-envoy-immediate-health-check-fail", "x-envoy-upstream-service-time"]
 
 
@@ -50,6 +52,7 @@ def ingress(topology: Topology, gate: Gate, workloads: Sequence[Workload]) -> Co
     groups = {name: tuple(group) for name, group in groupby(workloads, key=lambda each: each.service_name)}
     firsts = [group[0] for group in groups.values()]
     tracer = Tracer("ingress", gate.traces_port)
+    services = [service for first in firsts for service in first.grpc]
     front = connection_manager(
         "ingress",
         codec_type="AUTO",
@@ -57,17 +60,24 @@ def ingress(topology: Topology, gate: Gate, workloads: Sequence[Workload]) -> Co
         # Less than all behind it: what passes here passes everywhere, with what each proxy adds.
         max_headers=MAX_FROM_OUTSIDE,
         forward_client_cert_details="SANITIZE",
+        always_set_request_id_in_response=True,
         filters=[
-            *browser_filters(),
+            identifiers(),
+            cors_filter(),
+            rest.arrive(topology.tokens.audience),
+            grpc_web(),
             rate_limit(topology.ingress.calls_per_second),
+            rest.buffered(),
+            rest.look(services),
             # The transcoder comes before the tokens, so that a rule about a method holds for its REST form as well.
-            transcoder([service for first in firsts for service in first.grpc]),
+            transcoder(services),
             tokens.verification(
                 topology.tokens,
                 tokens.keys_of(topology.issuer, gate.http_cluster(topology.issuer)),
                 [route for first in firsts for route in first.routes],
                 [page for first in firsts for page in _pages(topology, first)],
             ),
+            rest.refuse(services),
         ],
         local_reply_config=local_replies(),
         validate_clusters=False,
@@ -95,23 +105,37 @@ def _pages(topology: Topology, workload: Workload) -> list[HttpRoute]:
 
 
 def _hosts(topology: Topology, gate: Gate, groups: Mapping[str, tuple[Workload, ...]]) -> list[Config]:
+    by_path = {each.path: each for group in groups.values() for each in rest_methods(group[0].grpc)}
     everywhere = [
         route
         for name, group in groups.items()
         for route in (
-            *routes.methods(group[0].routes, name, Hop.INGRESS),
+            *(_with_rest(each, by_path) for each in routes.methods(group[0].routes, name, Hop.INGRESS)),
             *routes.pages(_pages(topology, group[0]), gate.http_cluster(name), Hop.INGRESS),
         )
     ]
 
     def host(name: str, domains: list[str], observed: str) -> Config:
-        all_routes = [*everywhere, *map(_uncounted, routes.observation(observed)), NOWHERE]
+        observation = map(_uncounted, routes.observation(observed, Hop.INGRESS))
+        all_routes = [*map(_unbuffered, (*everywhere, *observation, NO_METHOD)), NOWHERE]
         found = virtual_host(name, domains, all_routes) | {"response_headers_to_remove": ENVOYS_OWN}
         if topology.ingress.origins:
             found["typed_per_filter_config"] = cors(topology.ingress.origins)
         return found
 
     return [*(host(name, [f"{name}.localhost"], name) for name in groups), host("default", ["*"], next(iter(groups)))]
+
+
+def _with_rest(route: Config, by_path: Mapping[str, RestMethod]) -> Config:
+    """What only REST has: templates of paths, for the access log, and caches on the way."""
+    if (method := by_path.get(route["match"]["path"])) is None:
+        return route
+    route = route | {"metadata": {"filter_metadata": {NOTES: method.templates}}}
+    return route | {"response_headers_to_add": [NO_STORE]} if method.secret else route
+
+
+def _unbuffered(route: Config) -> Config:
+    return route | {"typed_per_filter_config": route.get("typed_per_filter_config", {}) | rest.unbuffered()}
 
 
 def _uncounted(route: Config) -> Config:

@@ -31,7 +31,7 @@ def outbound(topology: Topology, workload: Workload, others: Iterable[str], trac
     def inside(name: str) -> Iterator[Config]:
         yield from methods
         yield from routes.pages(http_routes_of(topology.services[name]), name, Hop.OUTBOUND)
-        yield from routes.observation(name)
+        yield from routes.observation(name, Hop.OUTBOUND)
 
     named = [virtual_host(name, [name, f"{name}.localhost"], inside(name)) for name in others]
     default = virtual_host("default", ["*"], methods)

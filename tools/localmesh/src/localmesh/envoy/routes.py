@@ -11,6 +11,9 @@ UNLIMITED = seconds(0)
 HEALTH_TIMEOUT = 5.0
 RETRIABLE = ("CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE")
 """The status codes Envoy can repeat a call for."""
+GRPC: Config = {"grpc": {}}
+GRPC_OR_WEB: Config = {"headers": [{"name": "content-type", "string_match": {"prefix": "application/grpc"}}]}
+"""At the ingress, where gRPC-Web is no gRPC yet when the route is chosen."""
 NOT_THE_SAME = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 
 
@@ -27,13 +30,13 @@ def pages(routes: Iterable[HttpRoute], cluster: str, hop: Hop) -> list[Config]:
     ]
 
 
-def observation(cluster: str) -> list[Config]:
+def observation(cluster: str, hop: Hop) -> list[Config]:
     """The routes to health and reflection, whose paths are the same for all services."""
-    watch = f"{HEALTH}Watch"
+    grpc = GRPC_OR_WEB if hop is Hop.INGRESS else GRPC
     return [
-        {"match": {"path": watch, "grpc": {}}, "route": _endless(cluster)},
-        {"match": {"prefix": HEALTH, "grpc": {}}, "route": {"cluster": cluster, "timeout": seconds(HEALTH_TIMEOUT)}},
-        *({"match": {"prefix": prefix, "grpc": {}}, "route": _endless(cluster)} for prefix in REFLECTION),
+        {"match": {"path": f"{HEALTH}Watch", **grpc}, "route": _endless(cluster)},
+        {"match": {"prefix": HEALTH, **grpc}, "route": {"cluster": cluster, "timeout": seconds(HEALTH_TIMEOUT)}},
+        *({"match": {"prefix": prefix, **grpc}, "route": _endless(cluster)} for prefix in REFLECTION),
     ]
 
 
@@ -43,8 +46,8 @@ def _method(route: Route, cluster: str, hop: Hop) -> Config:
     if (repeat := hop.repeat(route)) is not None:
         action["retry_policy"] = _retry(route, repeat)
     match: Config = {"path": route.path}
-    if hop is not Hop.INGRESS:  # where gRPC-Web is no gRPC yet when the route is chosen
-        match["grpc"] = {}
+    if hop is not Hop.INGRESS:  # where REST becomes gRPC after the route was chosen, and chooses again
+        match |= GRPC
     return {"match": match, "route": action}
 
 

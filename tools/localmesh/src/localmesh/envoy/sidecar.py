@@ -33,7 +33,7 @@ def _inbound(topology: Topology, workload: Workload, tracer: Tracer) -> Config:
     inside = [
         *routes.methods(workload.routes, SERVICE, Hop.INBOUND),
         *routes.pages(workload.http, SERVICE_HTTP, Hop.INBOUND),
-        *routes.observation(SERVICE),
+        *routes.observation(SERVICE, Hop.INBOUND),
     ]
     return connection_manager(
         "inbound",

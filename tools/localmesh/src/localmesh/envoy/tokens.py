@@ -29,6 +29,8 @@ def verification(tokens: Tokens, keys: Config, routes: Iterable[Route], pages: I
         "issuer": tokens.issuer,
         "audiences": [tokens.audience],
         **keys,
+        # and nowhere else: a token in a URL stands in logs and histories
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
         "forward": True,
         "require_expiration": True,
         "clock_skew_seconds": CLOCK_SKEW,

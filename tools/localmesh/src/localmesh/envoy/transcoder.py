@@ -19,5 +19,10 @@ def transcoder(services: Sequence[ServiceDescriptor]) -> Config:
         services=[service.full_name for service in services],
         convert_grpc_status=True,
         print_options={"always_print_primitive_fields": True, "preserve_proto_field_names": True},
-        request_validation_options={"reject_unknown_query_parameters": True},
+        # `+` is a space, as browsers, requests and httpx write it
+        query_param_unescape_plus=True,
+        request_validation_options={
+            "reject_unknown_query_parameters": True,
+            "reject_binding_body_field_collisions": True,
+        },
     )

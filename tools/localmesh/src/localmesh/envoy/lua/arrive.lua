@@ -1,0 +1,58 @@
+-- The outermost: brings what callers write in several ways into one, and completes what they are answered.
+local JSON = "application/json"
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local token = (headers:get("authorization") or ""):match("^[Bb][Ee][Aa][Rr][Ee][Rr] +(.*)$")
+  if token then headers:replace("authorization", "Bearer " .. token) end
+  local correlation = headers:get("x-correlation-id") or ""
+  if #correlation > 128 or not correlation:find("^[%w._:/+=@-]+$") then
+    headers:replace("x-correlation-id", headers:get("x-request-id"))
+  end
+  -- The filter for gRPC-Web leaves no other trace of what it has changed.
+  if (headers:get("content-type") or ""):find("^application/grpc%-web") then
+    headers:replace("x-grpc-web", "1")
+  else
+    headers:remove("x-grpc-web")
+  end
+end
+
+local function is_json(headers)
+  return (headers:get("content-type") or ""):sub(1, #JSON) == JSON
+end
+
+local function text(handle)
+  local body = handle:body()
+  return body and body:getBytes(0, body:length()) or ""
+end
+
+-- How long to wait, in whole seconds: what google.rpc.RetryInfo says, or one.
+local function pause(body)
+  local seconds, fraction = body:match('"retry_delay":"(%d+)(%.?%d*)s"')
+  local whole = tonumber(seconds or "1") + (tonumber("0" .. (fraction or "")) > 0 and 1 or 0)
+  return string.format("%d", math.max(1, whole))
+end
+
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  local status, reply_status = headers:get(":status"), headers:get("x-reply-status")
+  if status == "200" and not reply_status then return end
+  local noted = handle:streamInfo():dynamicMetadata():get("rest") or {}
+  if noted.grpc_status and not headers:get("grpc-status") then headers:add("grpc-status", noted.grpc_status) end
+  if reply_status then
+    headers:replace("grpc-status", reply_status)
+    headers:replace(":status", "200")
+    headers:remove("x-reply-status")
+    status = "200"
+  end
+  if status == "401" or headers:get("www-authenticate") then
+    -- Envoy's own realm is the whole URL, query included.
+    local challenge = headers:get("www-authenticate") or 'Bearer realm=""'
+    headers:replace("www-authenticate", (challenge:gsub('^Bearer realm="[^"]*"', 'Bearer realm="' .. REALM .. '"')))
+  elseif (status == "429" or status == "503") and not headers:get("retry-after") then
+    local seconds = pause(is_json(headers) and text(handle) or "")
+    handle:headers():add("retry-after", seconds)
+  elseif status == "409" and noted.precondition and noted.grpc_status == "10" then
+    headers:replace(":status", "412")
+  end
+end
