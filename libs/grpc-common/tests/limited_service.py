@@ -11,8 +11,8 @@ SERVICE = "grpc_common.tests.limits.v1.LimitedService"
 ANYBODY = policy_pb2.Access(mode=policy_pb2.ACCESS_MODE_ANONYMOUS)
 
 
-def declare(name, **policies):
-    """Put a service into the pool with one bidirectional method per policy."""
+def declare(name, *, streams=True, **policies):
+    """Put a service into the pool with one method per policy, bidirectional ones or unary ones."""
     package, _, service = name.rpartition(".")
     file = descriptor_pb2.FileDescriptorProto(
         name=f"{package.replace('.', '/')}.proto",
@@ -27,7 +27,7 @@ def declare(name, **policies):
             policy.timeout.FromSeconds(30)
         message = ".google.protobuf.Int32Value"
         declared = methods.add(
-            name=method, input_type=message, output_type=message, client_streaming=True, server_streaming=True
+            name=method, input_type=message, output_type=message, client_streaming=streams, server_streaming=streams
         )
         declared.options.Extensions[policy_pb2.policy].CopyFrom(policy)
     descriptor_pool.Default().Add(file)

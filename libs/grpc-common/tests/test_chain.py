@@ -206,7 +206,7 @@ async def test_made_up_method_names_leave_nothing_behind():
         for number in range(20):
             call = channel.unary_unary(f"/made.up/Name{number}")(b"")
             assert await call.code() is StatusCode.UNIMPLEMENTED
-    assert sum(len(chain._compiled) for chain in chains) <= 1
+    assert sum(len(chain._declared) + len(chain._undeclared) for chain in chains) <= 1
 
 
 async def test_only_those_who_ask_see_messages():
@@ -214,16 +214,18 @@ async def test_only_those_who_ask_see_messages():
     chain = Chain([Reader(notes), MessageReader(notes), Reader(notes)])
     async with in_process(register, [chain]) as channel:
         await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"))
-    assert notes == ["bytes", "GetItemRequest", "GetItemRequest"]
+    assert [note for note in notes if note == "GetItemRequest"] == notes[1:]
+    assert len(notes) == 3
 
 
 async def test_interceptors_given_one_by_one_share_one_codec():
-    """However they are nested, those who ask see messages, and the others bytes."""
+    """However they are nested, those who ask see messages, and the others a request that nobody has read yet."""
     notes = []
     interceptors = [Reader(notes), MessageReader(notes), Chain([Reader(notes)])]
     async with in_process(register, interceptors) as channel:
         assert (await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"))).id == "1"
-    assert notes == ["bytes", "GetItemRequest", "GetItemRequest"]
+    assert [note for note in notes if note == "GetItemRequest"] == notes[1:]
+    assert len(notes) == 3
 
 
 async def test_a_refused_call_is_not_parsed():

@@ -122,13 +122,15 @@ async def test_a_metric_forgotten_on_cancellation_is_found(monkeypatch):
 async def test_a_generator_left_to_the_collector_is_found(monkeypatch):
     drive = chain_module.drive
 
-    def careless(handler):
-        if not inspect.isasyncgenfunction(handler.unary_stream):
-            return drive(handler)
+    def careless(method):
+        drives = drive(method)
 
         async def run(call, request):
-            async for message in handler.unary_stream(request, call.context):
+            if not inspect.isasyncgenfunction(call.served.behavior):
+                return await drives(call, request)
+            async for message in call.served.behavior(request, call.context):
                 await call.context.write(message)
+            return None
 
         return run
 

@@ -1,6 +1,7 @@
 """What the log says of how calls end, and the endings that the conformance matrix has no place for."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -217,8 +218,32 @@ async def test_a_generator_is_closed_within_its_call(interceptors):
     assert tasks[0] is tasks[1]
 
 
+async def cancels(channel, number):
+    call = channel.stream_unary(PATH)()
+    await call.write(b"")
+    await asyncio.sleep(number % 3 / 1000)
+    call.cancel()
+
+
+async def sends_too_much(channel, number):
+    call = channel.stream_unary(PATH)(iter([b"", bytes(TOO_LARGE + number)]))
+    assert await call.code() is StatusCode.RESOURCE_EXHAUSTED
+
+
+async def sends_a_bomb(channel, number):
+    call = channel.stream_unary(PATH)(iter([b"", bytes(TOO_LARGE + number)]), compression=grpc.Compression.Gzip)
+    assert await call.code() is StatusCode.RESOURCE_EXHAUSTED
+
+
+TOO_LARGE = 5 * 2**20
+
+
 @pytest.mark.parametrize("requests", ["iterator", "read"])
-async def test_a_stream_that_is_cut_is_not_taken_for_the_whole(requests):
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [(cancels, "CANCELLED"), (sends_too_much, "RESOURCE_EXHAUSTED"), (sends_a_bomb, "RESOURCE_EXHAUSTED")],
+)
+async def test_a_stream_that_is_cut_is_not_taken_for_the_whole(requests, end, status):
     taken_for_whole = []
 
     async def iterate(request_iterator, context):
@@ -239,13 +264,62 @@ async def test_a_stream_that_is_cut_is_not_taken_for_the_whole(requests):
     with capture_logs() as logs:
         async with testing.in_process(lambda server: server.add_generic_rpc_handlers((generic,))) as channel:
             for number in range(60):
-                call = channel.stream_unary(PATH)()
-                await call.write(b"")
-                await asyncio.sleep(number % 3 / 1000)
-                call.cancel()
+                await end(channel, number)
             await asyncio.sleep(0.1)
     assert not taken_for_whole
-    assert {line["status"] for line in logs} == {"CANCELLED"}
+    assert {line["status"] for line in logs} == {status}
+    if status != "CANCELLED":
+        assert len(logs) == 60
+
+
+async def test_a_request_that_core_refuses_is_told_of(interceptors):
+    """One that is no stream. A reply that core refuses to the handler, as a client, says nothing of its requests."""
+    with capture_logs() as logs:
+
+        async def ask(request, context):
+            async with grpc.aio.insecure_channel(target, [("grpc.max_receive_message_length", 10)]) as channel:
+                with suppress(grpc.aio.AioRpcError):
+                    await channel.unary_unary("/a.B/Large")(b"")
+                async for _ in channel.unary_stream("/a.B/Many")(b""):
+                    pass
+            return pb.Item()
+
+        async def large(request, context):
+            return bytes(100)
+
+        async def many(request, context):
+            yield bytes(100)
+
+        async def up(requests, context):
+            first = await anext(aiter(requests))
+            with suppress(grpc.aio.AioRpcError):
+                await ask(first, context)
+            async for _ in requests:
+                pass
+            return pb.Item()
+
+        other = grpc.aio.server()
+        replies = {
+            "Large": grpc.unary_unary_rpc_method_handler(large),
+            "Many": grpc.unary_stream_rpc_method_handler(many),
+        }
+        other.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("a.B", replies),))
+        target = f"127.0.0.1:{other.add_insecure_port('127.0.0.1:0')}"
+        await other.start()
+        codecs = pb.GetItemRequest.FromString, pb.Item.SerializeToString
+        handlers = {
+            "Call": grpc.unary_unary_rpc_method_handler(large, *codecs),
+            "Up": grpc.stream_unary_rpc_method_handler(up, *codecs),
+        }
+        generic = grpc.method_handlers_generic_handler("meshwork.test.Matrix", handlers)
+        async with testing.in_process(lambda s: s.add_generic_rpc_handlers((generic,)), interceptors) as channel:
+            call = channel.unary_unary(PATH)(bytes(TOO_LARGE))
+            assert await call.code() is StatusCode.RESOURCE_EXHAUSTED
+            line = await access_line(logs)
+            await channel.stream_unary("/meshwork.test.Matrix/Up")(iter([b"", b""]))
+        await other.stop(0)
+    assert (line["status"], line["method"]) == ("RESOURCE_EXHAUSTED", PATH)
+    assert [line["status"] for line in logs if line["event"] == "call"] == ["RESOURCE_EXHAUSTED", "OK"]
 
 
 @pytest.mark.parametrize("client", ["cancels", "runs out of time"])

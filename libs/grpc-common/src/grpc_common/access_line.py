@@ -47,7 +47,7 @@ class AccessLine(NamedTuple):
         """Return the fields of the line by name."""
         method, duration_ms = self.method, round(self.seconds * 1000, 3)
         fields: dict[str, Any] = {
-            "method": method.path,
+            "method": method.label.path,
             "kind": method.kind,
             "status": self.status.name,
             "duration_ms": duration_ms,

@@ -1,15 +1,19 @@
 """One call on its way through the chain."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
 from opentelemetry.trace import SpanContext
 
-from grpc_common.policy import MethodPolicy, policy_of
+from grpc_common.policy import MethodPolicy, declared_method, policy_of
+
+if TYPE_CHECKING:
+    from grpc_common.served import Served
 
 type Handler = grpc.RpcMethodHandler[Any, Any]
 
@@ -24,6 +28,9 @@ set in a context variable around `await call_next(...)` can be reset after it, i
 """
 
 UNKNOWN: Final = "unknown"
+"""What a method is called that no server has."""
+OTHER: Final = "other"
+"""What a method is called whose name nobody declared, where too many such names have come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +43,39 @@ class Method:
     request_streaming: bool
     response_streaming: bool
     policy: MethodPolicy | None = None
+    is_declared: bool = False
+    """Whether a descriptor of this program has it; other names may be made up by callers, without end."""
+    is_named: bool = True
+    """Whether logs, metrics and traces call it by its name; see `label`."""
 
     @classmethod
     def of(cls, path: str, handler: Handler) -> Self:
         """Describe the method at `path` as `handler` implements it, with its policy where the proto declares one."""
         service, _, name = path.removeprefix("/").rpartition("/")
-        streams = bool(handler.request_streaming), bool(handler.response_streaming)
-        return cls(path, service, name, *streams, policy_of(path))
+        declared = declared_method(path)
+        # An interceptor further in may have made the handler, and have one that reads its one request by itself.
+        streams = bool(handler.request_streaming) and (declared is None or bool(declared.client_streaming))
+        policy = policy_of(path)
+        return cls(
+            path, service, name, streams, bool(handler.response_streaming), policy, is_declared=declared is not None
+        )
+
+    def describes(self, handler: Handler) -> bool:
+        """Say whether `of` would say the same of `handler`."""
+        streams = bool(handler.request_streaming) and (self.request_streaming or not self.is_declared)
+        return self.request_streaming is streams and self.response_streaming is bool(handler.response_streaming)
 
     @property
     def kind(self) -> str:
         """One of unary_unary, unary_stream, stream_unary and stream_stream: requests first, replies second."""
         return _KINDS[self.request_streaming, self.response_streaming]
+
+    @property
+    def label(self) -> "Method":
+        """This method as logs, metrics and traces name it: as OTHER where they would have to know too many names."""
+        if self.is_named:
+            return self
+        return Method(OTHER, OTHER, OTHER, self.request_streaming, self.response_streaming)
 
 
 _KINDS: Final = {
@@ -67,6 +95,7 @@ class Call:
         "after_write",
         "context",
         "correlation_id",
+        "counted",
         "cut",
         "deadline",
         "error_code",
@@ -74,9 +103,13 @@ class Call:
         "method",
         "principal",
         "received",
+        "refusal",
+        "refused",
         "sent",
+        "served",
         "span",
         "started",
+        "waits",
         "write_cut",
         "writing",
     )
@@ -87,9 +120,13 @@ class Call:
         self._headers: dict[str, str | bytes] | None = None
         self.context = context
         """The servicer context; any runtime's, or our codec's thin proxy around it."""
+        self.served: Served | None = None
+        """The handler that this call came to, once a chain has begun it."""
         self.started = perf_counter()
         """Seconds of `time.perf_counter`."""
         self.correlation_id = ""
+        self.counted = False
+        """Whether somebody counts its messages."""
         self.cut: grpc.StatusCode | None = None
         """How the call ended, once somebody has seen that nobody waits for it any more."""
         self.error_code = ""
@@ -97,10 +134,16 @@ class Call:
         self.error_id = ""
         self.received = 0
         """Messages read so far, where requests are streamed."""
+        self.refused = False
+        """Whether core has refused a message of its requests: see `grpc_common.refused_messages`."""
+        self.refusal: Exception | None = None
+        """Why its task was told to stop, where that is to be told to the caller."""
         self.sent = 0
         """Messages written so far, where replies are streamed."""
         self.span: SpanContext | None = None
         """Its span, once the tracing interceptor has begun one."""
+        self.waits: asyncio.Task[Any] | None = None
+        """The task that waits for the call's one request, as long as it does."""
         self.writing = 0
         """How many replies are being sent right now."""
         self.after_write: list[Callable[[], None]] = []

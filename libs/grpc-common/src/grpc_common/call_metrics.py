@@ -158,7 +158,8 @@ class CallMetrics(Collector):
         return metrics  # type: ignore[return-value]  # only this class puts any in
 
     def method(self, method: Method) -> MethodMetrics:
-        """Return the numbers of `method`."""
+        """Return the numbers of `method`; those without a name of their own share theirs."""
+        method = method.label
         key = (method.kind, method.service, method.name)
         found = self._methods.get(key)
         if found is None:

@@ -1,6 +1,8 @@
 """The chain of interceptors around every handler, compiled once per method."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 import grpc
@@ -8,43 +10,101 @@ from grpc import StatusCode
 from grpc.aio import ServerInterceptor
 
 from grpc_common.call import UNKNOWN, Call, Handler, Method, Run, asked_for, current_call
+from grpc_common.calls import current_calls
 from grpc_common.codec import drive, with_messages
+from grpc_common.refused_messages import watch
+from grpc_common.served import Served
 
 type Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
 
-# Far above any server's number of methods; a generic handler that answers to every name must not fill the memory.
-MAX_COMPILED: Final = 4096
+MAX_UNDECLARED: Final = 1024
+"""How many methods without a descriptor a chain keeps compiled; a handler may answer to every name."""
+MAX_NAMED: Final = 256
+"""How many of those logs, metrics and traces call by their names: the first that come."""
+
+
+class Program:
+    """A method's chain, compiled; it runs whatever handler the method has for a call."""
+
+    __slots__ = ("inside", "interceptors", "latest", "method", "run", "takes_stream")
+
+    def __init__(
+        self,
+        method: Method,
+        run: Run,
+        interceptors: tuple["Interceptor", ...],
+        inside: tuple["Interceptor", ...],
+        *,
+        takes_stream: bool,
+    ) -> None:
+        self.method: Final = method
+        self.run: Final = run
+        self.interceptors: Final = interceptors
+        """All of them, outermost first."""
+        self.inside: Final = inside
+        """Those among them that a chain further in brought along."""
+        self.takes_stream: Final = takes_stream
+        self.latest: tuple[Handler, CompiledHandler] | None = None
+
+    def fits(self, handler: Handler, method: Method, inside: tuple["Interceptor", ...]) -> bool:
+        """Say whether it can run `handler`."""
+        return (
+            self.inside is inside
+            and self.takes_stream is bool(handler.request_streaming)
+            and self.method.request_streaming is method.request_streaming
+            and self.method.response_streaming is method.response_streaming
+        )
+
+    def bound(self, handler: Handler | None) -> "CompiledHandler":
+        """Return it for calls that come to `handler`."""
+        return CompiledHandler(self, handler)
 
 
 class CompiledHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic only in its stub
-    """A handler with its chain: bytes in, bytes out, so that nothing is parsed out of the interceptors' reach."""
+    """A handler with its chain: bytes in, bytes out, so that nothing is parsed out of the interceptors' reach.
 
-    def __init__(
-        self, method: Method, run: Run, interceptors: tuple["Interceptor", ...], handler: Handler | None
-    ) -> None:
-        self.method = method
-        self.interceptors = interceptors
+    To core it is one of streamed requests, always: then a call whose one request never comes is in our hands, too, and
+    not only once it has come. `unary_unary` and `unary_stream` take the request of whoever has it already.
+    """
+
+    def __init__(self, program: Program, handler: Handler | None) -> None:
+        self.program = program
+        self.method = method = program.method
+        self.interceptors = program.interceptors
         """What is around `handler`, outermost first."""
         self.handler = handler
         """The servicer's own; None where the server has no such method."""
-        self.request_streaming = method.request_streaming
+        self.request_streaming = True
         self.response_streaming = method.response_streaming
         self.request_deserializer = None
         self.response_serializer = None
         self.unary_unary = self.unary_stream = self.stream_unary = self.stream_stream = None
-        setattr(self, method.kind, _entry(method, run))
+        enter = _entry(method, program.run, Served(method.path, handler) if handler is not None else None)
+        setattr(self, method.kind, enter)
+        if not method.request_streaming:
+            setattr(self, "stream_stream" if method.response_streaming else "stream_unary", enter)
 
 
-def _entry(method: Method, run: Run) -> Callable[[Any, Any], Awaitable[Any]]:
+def _entry(method: Method, run: Run, served: Served | None) -> Callable[[Any, Any], Awaitable[Any]]:
     async def enter(request: Any, context: Any) -> Any:
         call = current_call.get()
         if call is not None and call.context is context:  # a chain around us has begun this call
+            call.served = served
             return await run(call, request)
         call = Call(method, context)
+        call.served = served
         token = current_call.set(call)
+        calls = current_calls.get()
+        if calls is None:
+            try:
+                return await run(call, request)
+            finally:
+                current_call.reset(token)
+        calls.running.add(call)
         try:
             return await run(call, request)
         finally:
+            calls.running.discard(call)
             current_call.reset(token)
 
     return enter
@@ -79,11 +139,17 @@ class Interceptor(ServerInterceptor):
 
 
 class Chain(ServerInterceptor):
-    """Interceptors in order, outermost first; `replace`, `before` and `after` give another chain."""
+    """Interceptors in order, outermost first; a chain among them stands for its own.
 
-    def __init__(self, interceptors: Iterable[Interceptor]) -> None:
-        self.interceptors: Final = tuple(interceptors)
-        self._compiled: dict[str, tuple[Handler, CompiledHandler]] = {}
+    `replace`, `before` and `after` give another chain.
+    """
+
+    def __init__(self, interceptors: Iterable["Interceptor | Chain"]) -> None:
+        self.interceptors: Final = tuple(_flat(interceptors))
+        self._declared: dict[str, Program] = {}
+        self._undeclared: dict[str, Program] = {}
+        self._named: set[str] = set()
+        watch()
         self._unknown = self._compile_unknown()
 
     def replace(self, kind: type[Interceptor], *interceptors: Interceptor) -> "Chain":
@@ -122,46 +188,109 @@ class Chain(ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """Return the compiled handler of the method asked for."""
+        asked = handler_call_details.method
         handler = await continuation(handler_call_details)
         if handler is None:
-            asked_for.set(handler_call_details.method)
+            asked_for.set(asked)
+            _below.set((asked, self._unknown.method))
             return self._unknown
         # A chain further in knows its method already, and whether it is one at all.
-        inner = handler.method if isinstance(handler, CompiledHandler) else None
-        path = handler_call_details.method if inner is None else inner.path
-        known = self._compiled.get(path)
-        # An interceptor further in may give another handler for another call.
-        if known is not None and known[0] is handler:
-            return known[1]
-        compiled = self.compile(handler, inner or Method.of(path, handler))
-        if known is not None or len(self._compiled) < MAX_COMPILED:
-            self._compiled[path] = (handler, compiled)
+        method = handler.method if isinstance(handler, CompiledHandler) else None
+        if method is None and (below := _below.get()) is not None and below[0] == asked:
+            method = below[1]  # and an interceptor of another make stands between
+        path = asked if method is None else method.path
+        program = self._declared.get(path) or self._undeclared.get(path)
+        if program is not None and (latest := program.latest) is not None and latest[0] is handler:
+            compiled = latest[1]
+        else:
+            compiled = self._compiled(path, handler, method, program)
+        if not isinstance(handler, CompiledHandler):
+            _below.set((asked, compiled.method))
         return compiled
 
     def compile(self, handler: Handler, method: Method) -> CompiledHandler:
         """Return `handler` with the chain around it; any runtime that takes an RpcMethodHandler can run it."""
         if isinstance(handler, CompiledHandler):
-            # One chain of both, as if they had been given together: then one codec serves all that see messages.
-            together = Chain([*self.interceptors, *handler.interceptors])
-            return together._unknown if handler.handler is None else together.compile(handler.handler, method)
-        inside = next((at for at, interceptor in enumerate(self.interceptors) if interceptor.sees_messages), None)
-        outer = self.interceptors[:inside] if inside is not None else self.interceptors
-        inner = self.interceptors[inside:] if inside is not None else ()
-        run = self._wrap(inner, method, drive(handler))
-        run = self._wrap(outer, method, with_messages(handler, method, run))
-        return CompiledHandler(method, run, self.interceptors, handler)
+            return self._program(handler, method).bound(handler.handler)
+        return self._program(handler, method).bound(handler)
 
-    def _wrap(self, interceptors: Iterable[Interceptor], method: Method, run: Run) -> Run:
-        for interceptor in reversed(tuple(interceptors)):
-            run = interceptor.wrap(method, run)
-        return run
+    def _compiled(self, path: str, handler: Handler, method: Method | None, program: Program | None) -> CompiledHandler:
+        # An interceptor further in may make a handler for each call, and all are calls of the same method.
+        if method is None:
+            method = program.method if program is not None and program.method.describes(handler) else None
+        method = method or Method.of(path, handler)
+        inside, served = _parts(handler)
+        if program is None or not program.fits(served or handler, method, inside):
+            program = self._kept(path, handler, method)
+        compiled = program.bound(served)
+        program.latest = handler, compiled
+        return compiled
+
+    def _kept(self, path: str, handler: Handler, method: Method) -> Program:
+        if method.is_declared or method.path == UNKNOWN:
+            program = self._declared[path] = self._program(handler, method)
+            return program
+        if path not in self._named and method.is_named:
+            if len(self._named) < MAX_NAMED:
+                self._named.add(path)
+            else:
+                method = replace(method, is_named=False)
+        program = self._program(handler, method)
+        if path not in self._undeclared and len(self._undeclared) >= MAX_UNDECLARED:
+            del self._undeclared[next(iter(self._undeclared))]
+        self._undeclared[path] = program
+        return program
+
+    def _program(self, handler: Handler, method: Method) -> Program:
+        inside, served = _parts(handler)
+        # One chain of both, as if they had been given together: then one codec serves all that see messages.
+        interceptors = (*self.interceptors, *inside)
+        takes_stream = bool((served or handler).request_streaming)
+        if served is None:
+            run = _wrapped(interceptors, method, _refuse_unknown)
+            return Program(method, run, interceptors, inside, takes_stream=True)
+        first = next((at for at, each in enumerate(interceptors) if each.sees_messages), len(interceptors))
+        outer, inner = interceptors[:first], interceptors[first:]
+        run = with_messages(
+            method,
+            _wrapped(inner, method, drive(method)),
+            passes=takes_stream and not method.request_streaming and not inner,
+        )
+        return Program(method, _wrapped(outer, method, run), interceptors, inside, takes_stream=takes_stream)
 
     def _compile_unknown(self) -> CompiledHandler:
         # Streams both ways: then core waits for no request that may never come. One for all names, so that names made
         # up by a caller fill neither the memory nor the metrics.
         method = Method(UNKNOWN, UNKNOWN, UNKNOWN, request_streaming=True, response_streaming=True)
-        run = self._wrap(self.interceptors, method, _refuse_unknown)
-        return CompiledHandler(method, run, self.interceptors, None)
+        run = _wrapped(self.interceptors, method, _refuse_unknown)
+        return Program(method, run, self.interceptors, (), takes_stream=True).bound(None)
+
+
+# What a chain has found at the end of `intercept_service`, and of which name, for a chain further out.
+_below: Final[ContextVar[tuple[str, Method] | None]] = ContextVar("_below", default=None)
+
+
+def _parts(handler: Handler) -> tuple[tuple[Interceptor, ...], Handler | None]:
+    """Return the interceptors that are around `handler` already, and the servicer's own."""
+    return (handler.interceptors, handler.handler) if isinstance(handler, CompiledHandler) else ((), handler)
+
+
+def _flat(interceptors: Iterable[Any]) -> Iterator[Interceptor]:
+    for each in interceptors:
+        if isinstance(each, Chain):
+            yield from each.interceptors
+        elif isinstance(each, Interceptor):
+            yield each
+        else:
+            raise TypeError(
+                f"a Chain takes grpc_common's interceptors; give {type(each).__name__} to the server, beside the Chain"
+            )
+
+
+def _wrapped(interceptors: Sequence[Interceptor], method: Method, run: Run) -> Run:
+    for interceptor in reversed(interceptors):
+        run = interceptor.wrap(method, run)
+    return run
 
 
 async def _refuse_unknown(call: Call, request: Any) -> None:  # noqa: ARG001

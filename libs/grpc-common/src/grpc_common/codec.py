@@ -2,40 +2,36 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
 from typing import Any, Final, Self
 
 from grpc import StatusCode
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it has no stub
 from grpc.aio import EOF
 
-from grpc_common.call import Call, Handler, Method, Run
-from grpc_common.errors import ValidationError
+from grpc_common.call import Call, Method, Run
+from grpc_common.lease import Term
+from grpc_common.served import Served
 
-# Core reports the end of the requests in the same way whether the client has finished or has gone, and cancels the task
-# only a moment later. A handler that went on at once would take half a stream for the whole: without this pause two in
-# three cut streams were taken so, with only the next turn of the loop to wait for still one in fifty.
-CUT_IS_KNOWN: Final = 0.001
-"""Seconds."""
+MESSAGE_COMES_WITHIN: Final = 30.0
+"""Seconds; how long a call without any deadline is waited for whose one request has not come."""
 
-type Parse = Callable[[bytes], Any]
-type Serialize = Callable[[Any], bytes]
-
-
-class UnserializableReplyError(Exception):
-    """The handler's reply is not the message its method promises: a fault of the service."""
+# What core gives to handlers of streamed requests; whatever else comes was put around it by an interceptor.
+_FROM_CORE: Final[type[Any]] = cygrpc._MessageReceiver  # noqa: SLF001
 
 
 class StreamContext:
     """A servicer context whose `read` and `write` take messages over one that takes bytes, and which counts them."""
 
-    __slots__ = ("_call", "_context", "_ended", "_parse", "_serialize")
+    __slots__ = ("_call", "_context", "_counts", "_ended", "_served")
 
-    def __init__(self, call: Call, parse: Parse, serialize: Serialize) -> None:
+    def __init__(self, call: Call, served: Served) -> None:
         self._call = call
         self._context = call.context
+        # A chain around us has one, too, where an interceptor of another make stands between.
+        self._counts = not call.counted
         self._ended = False
-        self._parse = parse
-        self._serialize = serialize
+        self._served = served
+        call.counted = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -45,15 +41,20 @@ class StreamContext:
         data = await self._context.read()
         if data is EOF:
             if not self._ended:
+                await whole(self._call, self._context)
                 self._ended = True
-                await asyncio.sleep(CUT_IS_KNOWN)
             return EOF
-        self._call.received += 1
-        return self._parse(data)
+        if self._counts:
+            self._call.received += 1
+        return self._served.parse(data)
 
     async def write(self, message: Any) -> None:
         """Send one reply."""
-        call, data = self._call, self._serialize(message)
+        data = self._served.serialize(message)
+        if not self._counts:
+            await self._context.write(data)
+            return
+        call = self._call
         call.writing += 1
         try:
             await self._context.write(data)
@@ -66,6 +67,19 @@ class StreamContext:
                 for resume in tuple(call.after_write):
                     resume()
         call.sent += 1
+
+
+async def whole(call: Call, context: Any) -> None:
+    """Return if the requests of `call` have ended as the caller meant it; where they were cut, be cancelled.
+
+    Core reports the end in the same way whether the caller has finished, has gone or has sent what core refuses; of the
+    latter two it tells by another way, which may take longer. What is asked of core now is answered after that, always.
+    """
+    if call.refused and call.cut is None:
+        call.cut = StatusCode.RESOURCE_EXHAUSTED  # for whatever reason it was, core does not tell
+    await context.read()
+    if call.refused:  # it was a message that the handler waited for elsewhere, as a client
+        call.refused, call.cut = False, None
 
 
 class Requests:
@@ -86,18 +100,38 @@ class Requests:
         return message
 
 
-def drive(handler: Handler) -> Run:
+class Once:
+    """The one request of a call for a handler that reads it: both its requests and its context."""
+
+    __slots__ = ("_context", "_request")
+
+    def __init__(self, context: Any, request: Any) -> None:
+        self._context = context
+        self._request = request
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def read(self) -> Any:
+        """Return the request, and then `grpc.aio.EOF`."""
+        request, self._request = self._request, EOF
+        return request
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        request = await self.read()
+        if request is EOF:
+            raise StopAsyncIteration
+        return request
+
+
+def drive(method: Method) -> Run:
     """Return the innermost Run: it calls the servicer, whatever the kind of RPC and the style of the handler."""
-    behavior = _behavior(handler)
-    if not handler.response_streaming:
-
-        def reply(call: Call, request: Any) -> Any:
-            return behavior(request, call.context)
-
-        return reply
 
     async def write_replies(call: Call, request: Any) -> None:
-        replies = behavior(request, call.context)
+        replies = _begin(call, request)
         if inspect.isawaitable(replies):  # a coroutine that writes to the context itself
             await replies
             return
@@ -109,77 +143,79 @@ def drive(handler: Handler) -> Run:
             if (close := getattr(replies, "aclose", None)) is not None:
                 await close()
 
-    return write_replies
+    return write_replies if method.response_streaming else _begin
 
 
-def with_messages(handler: Handler, method: Method, call_next: Run) -> Run:
-    """Wrap `call_next`, which takes and gives messages, into a Run that takes and gives bytes."""
-    parse = _parser(handler)
-    serialize = _serializer(handler, method)
-    if not (method.request_streaming or method.response_streaming):
+def _begin(call: Call, request: Any) -> Any:
+    served = call.served
+    assert served is not None  # noqa: S101  # a chain has begun this call
+    if served.takes_stream and not call.method.request_streaming and not _is_stream(request):
+        request = call.context = Once(call.context, request)
+    return served.behavior(request, call.context)
 
-        async def unary(call: Call, request: bytes) -> bytes:
-            return _finished(call, await call_next(call, parse(request)), serialize)
+
+def _is_stream(request: Any) -> bool:
+    return hasattr(request, "__anext__")
+
+
+def with_messages(method: Method, call_next: Run, *, passes: bool) -> Run:
+    """Wrap `call_next`, which takes and gives messages, into a Run that takes and gives bytes.
+
+    The one request of a call is read here, inside of what limits the call. With `passes` it is not: where nobody in
+    this chain looks at it, and the handler is one that reads it by itself.
+    """
+    term = Term(MESSAGE_COMES_WITHIN, lambda: TimeoutError("the request did not come"))
+    if not (method.request_streaming or method.response_streaming or passes):
+
+        async def unary(call: Call, request: Any) -> bytes:
+            served: Any = call.served
+            data = request if type(request) is bytes else await _only(call, request, call.context, term)
+            reply = await call_next(call, served.parse(data))
+            return served.serialize(reply) if call.context.code() in _OK else b""
 
         return unary
 
     async def streamed(call: Call, request: Any) -> bytes | None:
-        context = StreamContext(call, parse, serialize)
-        call.context = context
-        reply = await call_next(call, Requests(context) if method.request_streaming else parse(request))
-        return None if method.response_streaming else _finished(call, reply, serialize)
+        served: Any = call.served
+        context = call.context
+        if method.request_streaming or method.response_streaming:
+            call.context = StreamContext(call, served)
+        if method.request_streaming:
+            request = Requests(call.context)
+        elif not passes:
+            data = request if type(request) is bytes else await _only(call, request, context, term)
+            request = served.parse(data)
+        reply = await call_next(call, request)
+        if method.response_streaming:
+            return None
+        # A handler that has set an error status need not reply, and core throws away what it does reply.
+        return served.serialize(reply) if call.context.code() in _OK else b""
 
     return streamed
-
-
-def _finished(call: Call, reply: Any, serialize: Serialize) -> bytes:
-    # A handler that has set an error status need not reply, and core throws away what it does reply.
-    if call.context.code() in _OK:
-        return serialize(reply)
-    return b""
 
 
 _OK = frozenset({None, StatusCode.OK, 0})
 
 
-def _parser(handler: Handler) -> Parse:
-    deserializer = handler.request_deserializer
-    if deserializer is None:
-        return _unchanged
-
-    def parse(data: bytes) -> Any:
-        try:
-            return deserializer(data)
-        except Exception as error:
-            raise ValidationError("the request does not parse as the message this method takes") from error
-
-    return parse
-
-
-def _serializer(handler: Handler, method: Method) -> Serialize:
-    serializer = handler.response_serializer
-    if serializer is None:
-        return _unchanged
-
-    def serialize(message: Any) -> bytes:
-        try:
-            return serializer(message)
-        except Exception as error:
-            raise UnserializableReplyError(
-                f"{method.path} replied with {type(message).__name__}, which does not serialise as its response"
-            ) from error
-
-    return serialize
-
-
-def _unchanged(data: Any) -> Any:
-    return data
-
-
-def _behavior(handler: Handler) -> Callable[[Any, Any], Any]:
-    name = f"{_PART[bool(handler.request_streaming)]}_{_PART[bool(handler.response_streaming)]}"
-    behavior: Callable[[Any, Any], Any] = getattr(handler, name)
-    return behavior
-
-
-_PART = {False: "unary", True: "stream"}
+async def _only(call: Call, requests: Any, context: Any, term: Term) -> bytes:
+    """Read the one request of a call; end the call with UNIMPLEMENTED where the caller finishes without one."""
+    task = call.waits = asyncio.current_task()
+    try:
+        if call.deadline is None:
+            with term.lease():
+                data: Any = await anext(requests, EOF)
+        elif type(requests) is _FROM_CORE:
+            data = await context.read()  # what the iterator would do, with two coroutines less
+        else:
+            data = await anext(requests, EOF)
+    except asyncio.CancelledError:
+        if call.refusal is None or task is None or task.uncancel() > 0:
+            raise
+        raise call.refusal from None
+    finally:
+        call.waits = None
+    if data is EOF:
+        await whole(call, context)
+        # gRPC's document of status codes, "request cardinality violation".
+        await context.abort(StatusCode.UNIMPLEMENTED, "this method takes one request, and none came")
+    return data  # type: ignore[no-any-return]

@@ -128,24 +128,31 @@ def service_policies(service: ServiceDescriptor) -> dict[str, MethodPolicy]:
 
 def is_declared(path: str) -> bool:
     """Say whether a proto that the program has loaded declares "/pkg.Service/Method"."""
-    return _declared(path) is not None
+    return declared_method(path) is not None
 
 
-@cache
 def policy_of(path: str) -> MethodPolicy | None:
     """Return the policy of "/pkg.Service/Method", or None when the program knows no such method or it declares none."""
-    method = _declared(path)
+    method = declared_method(path)
     if method is None or not method.GetOptions().HasExtension(policy_pb2.policy):
         return None
+    return _known_policy(method)
+
+
+# Of declared methods only: paths may be made up by callers, without end.
+@cache
+def _known_policy(method: MethodDescriptor) -> MethodPolicy:
     return method_policy(method)
 
 
-def _declared(path: str) -> MethodDescriptor | None:
+def declared_method(path: str) -> MethodDescriptor | None:
+    """Return the descriptor of "/pkg.Service/Method", or None when the program knows no such method."""
     service, _, name = path.removeprefix("/").rpartition("/")
     try:
-        return descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+        method: MethodDescriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
     except KeyError:
         return None
+    return method
 
 
 def method_policy(method: MethodDescriptor) -> MethodPolicy:

@@ -78,9 +78,11 @@ class Caller:
         metadata = (*self._metadata, (VISIT, name))
         if ending.request is Request.MUCH_METADATA:
             metadata += (("x-much", "much" * 8192),)
-        make = getattr(channel, style.kind)(f"/{self._service}/{method}")
+        none = ending.request is Request.NONE
+        kind = f"stream_{style.kind.partition('_')[2]}" if none else style.kind
+        make = getattr(channel, kind)(f"/{self._service}/{method}")
         return make(
-            body if style.requests == "unary" else iter([body]),
+            iter(()) if none else body if style.requests == "unary" else iter([body]),
             timeout=seconds,
             metadata=metadata,
         )

@@ -34,6 +34,7 @@ class Request(Enum):
 
     GOOD = "a request that parses"
     GARBAGE = "bytes that do not parse"
+    NONE = "its end at once, and no request"
     OVERSIZED = "more bytes than the server takes"
     MUCH_METADATA = "more metadata than the server takes"
     NO_SUCH_METHOD = "a method the server does not have"
@@ -67,8 +68,6 @@ class Ending:
     styles: tuple[Style, ...] = STYLES
     unanswered: bool = False
     """Whether core leaves the client without any answer, where errors are not mapped."""
-    reachable: bool = True
-    """Whether an interceptor sees such a call; core ends the others by itself, and nothing can be recorded of them."""
 
 
 class Refusal(NamedTuple):
@@ -168,17 +167,17 @@ ENDINGS: Final = (
     Ending("unparsable-request", StatusCode.INVALID_ARGUMENT, request=Request.GARBAGE, unmapped=_BROKEN),
     Ending("unserialisable-reply", StatusCode.INTERNAL, reply={"not": SECRET}, unmapped=_BROKEN),
     Ending("unknown-method", StatusCode.UNIMPLEMENTED, request=Request.NO_SUCH_METHOD, styles=ONE_PER_KIND),
+    Ending("no-request", StatusCode.UNIMPLEMENTED, request=Request.NONE, styles=_REQUESTS_SINGLE),
     Ending(
         "oversized-request", StatusCode.RESOURCE_EXHAUSTED, request=Request.OVERSIZED, styles=_REQUESTS_SINGLE,
-        reachable=False,
     ),
     Ending(
-        "oversized-streamed-request", StatusCode.CANCELLED, request=Request.OVERSIZED, styles=_REQUESTS_STREAMED,
+        "oversized-streamed-request", StatusCode.RESOURCE_EXHAUSTED, request=Request.OVERSIZED,
+        styles=_REQUESTS_STREAMED,
+    ),
+    Ending(
+        "oversized-metadata", StatusCode.CANCELLED, request=Request.MUCH_METADATA, styles=_REQUESTS_SINGLE,
         received=frozenset({StatusCode.RESOURCE_EXHAUSTED}),
-    ),
-    Ending(
-        "oversized-metadata", StatusCode.RESOURCE_EXHAUSTED, request=Request.MUCH_METADATA, styles=_REQUESTS_SINGLE,
-        reachable=False,
     ),
     Ending(
         "oversized-streamed-metadata", StatusCode.CANCELLED, request=Request.MUCH_METADATA, styles=_REQUESTS_STREAMED,

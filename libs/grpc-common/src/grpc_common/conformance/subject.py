@@ -44,7 +44,8 @@ class Subject:
     statuses: Mapping[str, StatusCode] = field(default_factory=dict)
     """By the ending's name: the status it is to have, where that differs from `Ending.status`."""
     out_of_reach: frozenset[str] = frozenset()
-    """The names of endings that nothing can be recorded of, besides those of which core keeps all to itself."""
+    """The names of endings that nothing can be recorded of: of single requests those of which core keeps all to itself,
+    for interceptors that do not stand inside of a Chain."""
     metadata: tuple[tuple[str, str], ...] = ()
     """Sent along with every call: a token, for instance."""
     service: str = SERVICE

@@ -1,5 +1,6 @@
 """How many calls are worked on at once."""
 
+from collections import defaultdict
 from typing import Any, Final
 
 from grpc_common.call import Call, Method, Run
@@ -10,6 +11,13 @@ from grpc_common.policy import INFRASTRUCTURE
 
 BATCH_SHARE: Final = 0.8
 RETRY_AFTER: Final = 1.0
+
+
+class _Count:
+    __slots__ = ("running",)
+
+    def __init__(self) -> None:
+        self.running = 0
 
 
 class AtLimitError(RateLimitError):
@@ -29,6 +37,7 @@ class ConcurrencyLimitInterceptor(Interceptor):
             raise ValueError(f"the limit is {limit} and must be at least 1")
         self.limit: Final = limit
         self.running = 0
+        self._running_of: defaultdict[str, _Count] = defaultdict(_Count)
 
     def wrap(self, method: Method, call_next: Run) -> Run:
         """Count calls of `method` from before the handler begins until after it has ended, however it ends."""
@@ -37,21 +46,23 @@ class ConcurrencyLimitInterceptor(Interceptor):
             return call_next
         room = max(1, int(self.limit * BATCH_SHARE)) if priority == "BATCH" else self.limit
         own_room = method.policy.max_concurrent if method.policy is not None else 0
-        own_running = 0
+        # Of the method, however often and in however many chains it is wrapped.
+        own = self._running_of[method.path] if own_room else None
 
         async def run(call: Call, request: Any) -> Any:
-            nonlocal own_running
             if self.running >= room:
                 raise AtLimitError("the server is at its limit of concurrent calls", retry_after=RETRY_AFTER)
-            if own_room and own_running >= own_room:
+            if own is not None and own.running >= own_room:
                 raise AtLimitError(f"{method.path} is at its limit of concurrent calls", retry_after=RETRY_AFTER)
             self.running += 1
-            own_running += 1
+            if own is not None:
+                own.running += 1
             try:
                 return await call_next(call, request)
             finally:
                 self.running -= 1
-                own_running -= 1
+                if own is not None:
+                    own.running -= 1
 
         return run
 

@@ -26,13 +26,15 @@ class RateLimitInterceptor(Interceptor):
     def __init__(self, clock: Callable[[], float] = monotonic, *, behind_mesh: bool = False) -> None:
         self._clock = clock
         self._behind_mesh = behind_mesh
+        self._buckets: dict[str, Buckets] = {}
 
     def wrap(self, method: Method, call_next: Run) -> Run:
         """Do nothing at all for a method without a rate."""
         rate = method.policy.rate if method.policy is not None else None
         if rate is None:
             return call_next
-        buckets = Buckets(rate, self._clock)
+        # Of the method, however often and in however many chains it is wrapped.
+        buckets = self._buckets.setdefault(method.path, Buckets(rate, self._clock))
 
         async def run(call: Call, request: Any) -> Any:
             wait = buckets.take(caller(call, behind_mesh=self._behind_mesh))

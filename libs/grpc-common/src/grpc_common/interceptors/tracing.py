@@ -65,7 +65,8 @@ class TracingInterceptor(Interceptor):
     """A call is a span in its caller's trace, and the current one while the handler runs.
 
     What spans say is named as in OpenTelemetry's semantic conventions for gRPC (1.45). A method that the server does
-    not know has the name "grpc", so that no caller makes up names. Health checks are not traced.
+    not know, or has too many names for, has the name "grpc", so that no caller makes up names. Health checks are not
+    traced.
     """
 
     def __init__(self, tracer: Tracer | None = None) -> None:
@@ -82,7 +83,7 @@ class TracingInterceptor(Interceptor):
         if method.service == HEALTH:
             return _untraced(call_next)
         unknown = method.path == UNKNOWN
-        called = OTHER if unknown else f"{method.service}/{method.name}"
+        called = OTHER if unknown or not method.is_named else f"{method.service}/{method.name}"
         name, where = span_name(called), self._server
         attributes: dict[str, AttributeValue] = {RPC_SYSTEM: GRPC, RPC_METHOD: called}
         start_span, lot = self._tracer.start_span, Lot.of(self._tracer)
@@ -100,8 +101,8 @@ class TracingInterceptor(Interceptor):
                 finally:
                     detach(token)
             facts = attributes | where
-            if unknown:
-                facts[RPC_METHOD_ORIGINAL] = original(asked_for.get())
+            if called is OTHER:
+                facts[RPC_METHOD_ORIGINAL] = original(asked_for.get() if unknown else method.path)
             span = start_span(name, parent, SpanKind.SERVER, facts)
             call.span = span.get_span_context()
             token = attach(set_span_in_context(span, parent))
