@@ -56,9 +56,10 @@ class ChangeFeed:
             ExternalServiceError: the database is gone, or the service stops.
         """
         with self._watching():
-            position = (await self._log.head()).placed if after is None else after
-            if after is not None:
-                await self._check(position)
+            if after is None:
+                position = await self._now()
+            else:
+                await self._check(position := after)
             yield position
             while True:
                 news = self._news
@@ -72,6 +73,12 @@ class ChangeFeed:
                     yield placed
                 if not found.changes and not await _set_within(news, quiet):
                     yield position
+
+    async def _now(self) -> int:
+        """The position of the last change that is committed: those that nobody watched for have to be given one."""
+        while await self._log.place() == PLACED_AT_ONCE:
+            pass
+        return (await self._log.head()).placed
 
     async def _check(self, position: int) -> None:
         head = await self._log.head()
