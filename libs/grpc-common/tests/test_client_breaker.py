@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 import virtual_time
-from client_kit import Server, Stub, make_factory, over_script, path, serving, text
+from client_kit import TIMEOUT, Server, Stub, make_factory, over_script, path, serving, text
 from grpc_common.client.breaker import BreakerState, CircuitBreaker, CircuitBreakerConfig
 from grpc_common.client.remote_error import CircuitOpenError, RemoteError, RemoteUnavailableError
 from grpc_common.error_trailers import STATUS_KEY
@@ -290,3 +290,111 @@ async def test_the_state_is_logged_and_shown():
             assert registry.get_sample_value("grpc_client_attempts_total", counted) == 2
     (line,) = [line for line in lines if line["event"] == "circuit breaker"]
     assert (line["before"], line["after"], line["log_level"]) == ("CLOSED", "OPEN", "warning")
+
+
+STEPS = st.lists(st.tuples(st.sampled_from(["hurried", "patient", "cancelled"]), st.floats(0.01, 0.99)), max_size=60)
+
+
+@settings(max_examples=200, deadline=None)
+@given(latency=st.floats(0.001, 2.0), steps=STEPS)
+def test_callers_in_a_hurry_shut_nobody_out(latency, steps):
+    """A target that always answers, in its time: those who wait for it get their answers, whatever others do.
+
+    **Feature: grpc-microservices-support, Property 8: Circuit Breaker State Transitions**
+    """
+
+    async def scenario():
+        stub, _ = over_script(ScriptedChannel(Answer(seconds=latency)))
+        seen, known = [], False
+        for kind, share in steps:
+            # As long as nobody knows how long answers take, a fifth of the policy's timeout is reckoned fair.
+            hurried = share * (latency if known else min(latency, TIMEOUT / 5))
+            call = stub.Write(text(), timeout=hurried if kind == "hurried" else latency * (2 + share))
+            if kind == "cancelled":
+                await asyncio.sleep(latency * share)
+                call.cancel()
+            seen.append((kind, await call.code()))
+            known = known or kind == "patient"
+        return seen
+
+    expected = {
+        "hurried": StatusCode.DEADLINE_EXCEEDED,
+        "patient": StatusCode.OK,
+        "cancelled": StatusCode.CANCELLED,
+    }
+    assert [(kind, status) for kind, status in virtual_time.run(scenario()) if status is not expected[kind]] == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    latency=st.floats(0.001, 1.0), answered=st.integers(0, 20), more=st.floats(2.1, 5.0), threshold=st.integers(1, 5)
+)
+def test_a_target_that_falls_silent_is_given_up_by_those_who_waited(latency, answered, more, threshold):
+    """**Feature: grpc-microservices-support, Property 8: Circuit Breaker State Transitions**"""
+
+    async def scenario():
+        channel = ScriptedChannel(*[Answer(seconds=latency)] * answered, Answer(seconds=10_000))
+        stub, _ = over_script(channel, breaker=CircuitBreakerConfig(threshold))
+        for _ in range(answered):
+            await stub.Write(text())
+        patience = latency * more if answered else None
+        return [await stub.Write(text(), timeout=patience).code() for _ in range(threshold + 1)]
+
+    statuses = virtual_time.run(scenario())
+    assert statuses == [StatusCode.DEADLINE_EXCEEDED] * threshold + [StatusCode.UNAVAILABLE]
+
+
+@pytest.mark.parametrize("name", ["Write", "List"])
+async def test_a_hurried_caller_of_a_real_server_shuts_nobody_out(name):
+    async def slow(request, context):
+        await asyncio.sleep(0.2)
+        return request
+
+    async def slow_stream(request, context):
+        yield await slow(request, context)
+
+    async with make_factory() as factory, serving(Server(Write=slow, List=slow_stream)) as target:
+        method = getattr(Stub(await factory.create_channel(target, secure=False)), name)
+
+        async def status(seconds):
+            call = method(text(), timeout=seconds)
+            return await call.code() if name == "Write" else await stream_status(call)
+
+        assert [await status(0.02) for _ in range(8)] == [StatusCode.DEADLINE_EXCEEDED] * 8
+        assert await status(30) is StatusCode.OK
+
+
+async def stream_status(call):
+    try:
+        async for _ in call:
+            pass
+    except RemoteError as error:
+        return error.status
+    return StatusCode.OK
+
+
+@pytest.mark.parametrize("form", ["generator", "by hand"])
+@pytest.mark.parametrize("sent_all", [True, False])
+async def test_a_target_is_not_late_while_it_waits_for_requests(form, sent_all):
+    async def waits(requests, context):
+        async for _ in requests:
+            pass
+        await asyncio.Event().wait()
+
+    async def source():
+        yield text()
+        if not sent_all:
+            await asyncio.Event().wait()
+
+    breaker = CircuitBreakerConfig(1)
+    async with make_factory(circuit_breaker_config=breaker) as factory, serving(Server(Pour=waits)) as target:
+        channel = await factory.create_channel(target, secure=False)
+        method = channel.connection.method(path("Pour"), request_streaming=True, response_streaming=False)
+        method.latency.record(0.001)  # so that the time below is fair
+        call = Stub(channel).Pour(source() if form == "generator" else None, timeout=0.5)
+        if form == "by hand":
+            await call.write(text())
+            if sent_all:
+                await call.done_writing()
+        assert await call.code() is StatusCode.DEADLINE_EXCEEDED
+    assert method.breaker.state is (BreakerState.OPEN if sent_all else BreakerState.CLOSED)

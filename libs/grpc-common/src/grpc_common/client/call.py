@@ -44,7 +44,7 @@ CIRCUIT_OPEN: Final = "CIRCUIT_OPEN"
 DEADLINE_SPENT: Final = "DEADLINE_SPENT"
 CHANNEL_CLOSED: Final = "CHANNEL_CLOSED"
 PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
-"""How many attempts of the call there were before (gRFC A6); the first one has none."""
+"""How many attempts of the call there were before (gRFC A6); the first one has none, and core may remove it."""
 
 _log = structlog.get_logger(component="client")
 
