@@ -1,6 +1,7 @@
 """OAuth through the ingress: stock clients find their way by the issuer alone, and HTTP is spoken as HTTP has it."""
 
 import contextlib
+import json
 import ssl
 import time
 import uuid
@@ -79,6 +80,31 @@ def test_a_request_by_http_is_one_span_of_the_service_and_names_no_query(mesh):
     shown = _spans(mesh, trace)
     assert "hunter2" not in shown
     assert shown.count("POST /oauth2/token") == 1
+
+
+def test_the_log_says_who_ended_a_session_and_from_where(mesh):
+    """Whatever the client says of its address: what counts is where the ingress was called from."""
+    session, admin = mesh.log_in(), mesh.token(["admin"])
+    forged = {"x-forwarded-for": "192.0.2.66", "x-envoy-external-address": "192.0.2.66"}
+    with mesh.rest(admin) as rest:
+        assert rest.delete(f"/v1/auth/families/{session.family_id}", headers=forged).status_code == 200
+
+    said = jwt.decode(session.access_token, options={"verify_signature": False})
+    who = jwt.decode(admin, options={"verify_signature": False})["sub"]
+    line = _told(mesh, session.family_id)
+    assert (line["subject"], line["actor"], line["reason"]) == (said["sub"], who, "administrator")
+    assert line["address"] in {"127.0.0.1", "::1"}
+
+
+def _told(mesh, session: str) -> dict[str, str]:
+    """The line about the end of a session."""
+    give_up = time.monotonic() + 30
+    while True:
+        lines = [line for line in mesh("logs", "auth")[1].splitlines() if session in line and "session_revoked" in line]
+        if lines:
+            return json.loads(lines[-1][lines[-1].index("{") :])
+        assert time.monotonic() < give_up, f"nothing of {session}"
+        time.sleep(0.5)
 
 
 def _spans(mesh, trace: str) -> str:
