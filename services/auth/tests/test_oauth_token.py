@@ -27,6 +27,9 @@ def short_folder() -> Iterator[Path]:
         yield Path(short)
 
 
+FORM = "application/x-www-form-urlencoded"
+
+
 def basic(client_id: str = "billing", secret: str = SECRET) -> Mapping[str, str]:
     proof = f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()
     return {"authorization": f"Basic {b64encode(proof).decode()}"}
@@ -336,3 +339,44 @@ async def test_no_secret_gets_into_the_log(
     assert "/oauth2/token" in said
     for secret in (PASSWORD, SECRET, quote_plus(SECRET), "other secret", told["access_token"], told["refresh_token"]):
         assert secret not in said
+
+
+@pytest.mark.parametrize(
+    ("content_types", "taken"),
+    [
+        ([FORM], True),
+        ([f"{FORM};charset=UTF-8"], True),
+        ([f'{FORM.upper()} ; Charset="utf-8"; x=y'], True),
+        ([f"{FORM}; charset=iso-8859-1"], False),
+        ([f"{FORM}; charset=utf-16"], False),
+        ([FORM, FORM], True),
+        (["application/json"], False),
+        (["multipart/form-data; boundary=x"], False),
+        (["text/plain"], False),
+        ([], False),
+        ([FORM, "application/json"], False),
+        (["application/json", FORM], False),
+    ],
+)
+async def test_what_is_read_is_a_form_in_utf_8(
+    oauth: OAuth, http: httpx.AsyncClient, content_types: list[str], taken: bool
+) -> None:
+    """RFC 6749 appendix B."""
+    headers = [*basic().items(), *(("content-type", each) for each in content_types)]
+    reply = await http.post(oauth.token, content=b"grant_type=client_credentials", headers=headers)
+
+    if taken:
+        assert reply.status_code == 200
+    else:
+        is_error(reply, 400, "invalid_request")
+
+
+async def test_who_has_no_secret_may_say_so_in_the_header(oauth: OAuth, http: httpx.AsyncClient) -> None:
+    """As requests-oauthlib does it: the name of the client, and nothing after the colon."""
+    first = await http.post(oauth.token, data=LOGIN, headers=basic("meshwork", ""))
+    assert first.status_code == 200
+    form = {"grant_type": "refresh_token", "refresh_token": first.json()["refresh_token"]}
+    assert (await http.post(oauth.token, data=form, headers=basic("meshwork", ""))).status_code == 200
+    for client_id, secret in (("billing", ""), ("meshwork", "x"), ("", "")):
+        refused = await http.post(oauth.token, data=LOGIN, headers=basic(client_id, secret))
+        is_error(refused, 401, "invalid_client")

@@ -46,6 +46,8 @@ def read_proof(request: Request, form: Form) -> Proof | None:
         proof = _basic(given[0])
         if client_id not in ("", proof.client_id):
             raise OAuthError("invalid_request", "the parameter client_id is not the client of the header")
+        if proof.client_id == FIRST_PARTY and not proof.secret:
+            return None  # how stock clients say that they have none (RFC 6749 §2.3.1 lets an empty one be left out)
     elif secret:
         proof = Proof(client_id, SecretStr(secret))
     elif client_id in ("", FIRST_PARTY):

@@ -46,9 +46,19 @@ async def read_form(request: Request) -> Form:
     """Return the form in the body of `request`; raise `invalid_request` for anything else."""
     if request.url.query:
         raise OAuthError("invalid_request", "parameters belong in the body: URLs are written into logs")
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        raise OAuthError("invalid_request", f"the body must be a form, with the content type {FORM}")
+    kinds = request.headers.getlist("content-type")
+    if not kinds or not all(map(_is_form, kinds)):  # said twice it may mean two things to two readers
+        raise OAuthError("invalid_request", f"the body must be a form in UTF-8, with the content type {FORM}")
     return parsed(await request.body())
+
+
+def _is_form(content_type: str) -> bool:
+    """Say whether a body is a form as all of OAuth has it: what is read is UTF-8, whatever another charset may mean."""
+    kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    charsets = [
+        value.strip('"') for name, _, value in (each.partition("=") for each in parameters) if name == "charset"
+    ]
+    return kind == FORM and all(charset in {"utf-8", "utf8"} for charset in charsets)
 
 
 def parsed(body: bytes) -> Form:
