@@ -41,6 +41,7 @@ METADATA = {
     "the timeout": ((("grpc-timeout", "1S"),), ValueError, "grpc-timeout"),
     "a reserved key": ((("grpc-what", "1"),), ValueError, "grpc-what"),
     "the user agent": ((("user-agent", "me"),), ValueError, "user-agent"),
+    "too much": ((("x-a", "1"), ("x-big", "v" * 33_000)), ValueError, "x-big"),
     "a connection's": ((("connection", "close"),), ValueError, "connection"),
 }
 ARGUMENTS = {

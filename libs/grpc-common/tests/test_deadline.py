@@ -3,12 +3,15 @@
 import asyncio
 import time
 
+import grpc
+import pytest
 from grpc import StatusCode
 
 from grpc_common.chain import Chain, Interceptor
 from grpc_common.deadline import remaining
 from grpc_common.interceptors.deadline import DeadlineInterceptor
 from grpc_common.interceptors.error import ErrorInterceptor
+from grpc_common.policy import LONGEST
 from grpc_common.testing import in_process
 from limited_service import Gate, begin
 
@@ -74,3 +77,52 @@ async def test_a_spent_deadline_does_not_reach_the_handler():
         assert await begin(channel, "Plain", timeout=0.05).code() is StatusCode.DEADLINE_EXCEEDED
         await asyncio.sleep(0.05)
     assert gate.entered == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("99999999H", LONGEST), ("99999999M", LONGEST), ("60000000S", LONGEST)]
+)
+async def test_a_time_from_a_foreign_client_that_nobody_lives_to_see(header, seconds):
+    """grpc-timeout may say 11,000 years (the protocol has eight digits of hours); no client of grpc itself sends it."""
+    seen = []
+
+    async def behavior(request, context):
+        seen.append(remaining())
+        return request
+
+    server = grpc.aio.server(interceptors=chain())
+    handler = grpc.unary_unary_rpc_method_handler(behavior)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("no.Policy", {"M": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        assert await _ask(port, "/no.Policy/M", header) == b"0"
+    finally:
+        await server.stop(None)
+    assert seconds - 60 < seen[0] <= seconds
+
+
+async def _ask(port, path, header):
+    """Make a call by hand, frame by frame (RFC 9113); return its status."""
+    fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x", "te": "trailers",
+              "content-type": "application/grpc", "grpc-timeout": header}  # fmt: skip
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    block = b"".join(b"\0" + _text(name) + _text(value) for name, value in fields.items())
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b"") + _frame(1, 4, 1, block))
+    writer.write(_frame(0, 1, 1, bytes(5)))
+    answer = b""
+    try:
+        while b"grpc-status" not in answer and (data := await reader.read(65536)):
+            answer += data
+    finally:
+        writer.close()
+    length, *status = answer.partition(b"grpc-status")[2]
+    return bytes(status[:length])
+
+
+def _text(value):
+    return bytes((len(value),)) + value.encode()
+
+
+def _frame(kind, flags, stream, payload):
+    return len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + payload

@@ -153,6 +153,7 @@ BAD = {
     "no policy": (None, "has no policy"),
     "no timeout": (Policy(access=AUTHENTICATED), "has no timeout"),
     "a timeout below 0": (Policy(access=AUTHENTICATED, **timeout(-1)), "has no timeout"),
+    "a timeout of centuries": (Policy(access=AUTHENTICATED, **timeout(10**10)), "at most a year"),
     "no access": (Policy(**timeout()), "has no access mode"),
     "roles of nobody": (Policy(access=AccessOption(mode=ANONYMOUS.mode, roles=["a"]), **timeout()), "is anonymous"),
     "a caller twice": (Policy(access=ANONYMOUS, callers=["a", "a"], **timeout()), "twice"),

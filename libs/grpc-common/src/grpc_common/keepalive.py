@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
+SHORTEST: Final = 0.01
+DAY: Final = 24 * 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
@@ -13,7 +16,14 @@ class Keepalive:
     """
 
     interval: float = 20.0
+    """Seconds, from 0.01 to a day."""
     timeout: float = 10.0
+    """Seconds, from 0.01 to a day."""
+
+    def __post_init__(self) -> None:
+        # Core takes milliseconds in 32 bits, and 0 as for ever.
+        if not (SHORTEST <= self.interval <= DAY and SHORTEST <= self.timeout <= DAY):
+            raise ValueError(f"interval and timeout are {SHORTEST:g} to {DAY:g} seconds")
 
     def client_options(self) -> tuple[tuple[str, int], ...]:
         """Return the options of a channel."""

@@ -15,6 +15,12 @@ type Idempotency = Literal["NO_SIDE_EFFECTS", "IDEMPOTENT", "UNKNOWN"]
 type Priority = Literal["HEALTH", "INTERACTIVE", "BATCH"]
 type RetryOwner = Literal["client", "mesh"]
 
+LONGEST: Final = 365 * 24 * 3600.0
+"""The most seconds a call is given, a year; whoever asks for more gets that.
+
+Core keeps deadlines as nanoseconds since 1970 in 64 bits: from about 7.4e9 seconds on they lie in the past, and the
+call is DEADLINE_EXCEEDED at once. What it tells servers is never more than 27000 hours.
+"""
 MIN_ATTEMPTS: Final = 2
 MAX_ATTEMPTS: Final = 5
 DEFAULT_RETRY_CODES: Final = ("UNAVAILABLE",)
@@ -222,6 +228,8 @@ def _timeout(path: str, policy: policy_pb2.Policy) -> float:
     seconds = _seconds(policy.timeout)
     if seconds <= 0:
         raise PolicyError(f"{path} has no timeout: say how long a call may take, such as `timeout: {{seconds: 5}}`")
+    if seconds > LONGEST:
+        raise PolicyError(f"{path} has a timeout of {seconds:g} s: it must be at most a year, {LONGEST:.0f} s")
     return seconds
 
 
@@ -273,8 +281,10 @@ def _retry(path: str, policy: policy_pb2.Policy, method: MethodDescriptor, idemp
     backoff = policy.retry.backoff
     initial = _seconds(backoff.initial) if backoff.HasField("initial") else DEFAULT_INITIAL_BACKOFF
     longest = _seconds(backoff.max) if backoff.HasField("max") else max(DEFAULT_MAX_BACKOFF, initial)
-    if not 0 < initial <= longest:
-        raise PolicyError(f"{path} has a backoff from {initial:g} s to {longest:g} s: it must grow from above 0")
+    if not 0 < initial <= longest <= LONGEST:
+        raise PolicyError(
+            f"{path} has a backoff from {initial:g} s to {longest:g} s: it must grow from above 0 to at most a year"
+        )
     return Retry(owner, attempts, codes, initial, longest)
 
 

@@ -15,6 +15,7 @@ from pydantic_settings import SettingsError as UnreadableSettings
 
 from grpc_common.http_settings import HTTPServerSettings
 from grpc_common.listener import is_exposed
+from grpc_common.policy import LONGEST
 from grpc_common.valkey_url import ValkeyURL
 
 DELIMITER: Final = "__"
@@ -115,16 +116,21 @@ class GRPCClientSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    default_timeout: float = Field(default=30.0, gt=0, description="Seconds a call may take when no policy says it.")
+    default_timeout: float = Field(
+        default=30.0, gt=0, le=LONGEST, description="Seconds a call may take when no policy says it."
+    )
     max_retries: int = Field(default=3, ge=0, le=4, description="Retries after the first attempt.")
-    retry_backoff_base: float = Field(default=1.0, gt=0, description="Seconds of the widest first pause.")
+    retry_backoff_base: float = Field(default=1.0, gt=0, le=LONGEST, description="Seconds of the widest first pause.")
     circuit_breaker_threshold: int = Field(default=5, ge=1, description="Failures in a row that open the breaker.")
-    circuit_breaker_timeout: float = Field(default=30.0, gt=0, description="Seconds an open breaker waits.")
-    retry_backoff_max: float = Field(default=10.0, gt=0, description="Seconds of the widest pause of all.")
+    circuit_breaker_timeout: float = Field(default=30.0, gt=0, le=LONGEST, description="Seconds an open breaker waits.")
+    retry_backoff_max: float = Field(default=10.0, gt=0, le=LONGEST, description="Seconds of the widest pause of all.")
     retry_budget_ratio: float = Field(default=0.2, ge=0, le=1, description="The share of calls that may be retried.")
     hedge_ratio: float = Field(default=0.05, ge=0, le=1, description="The share of calls that may be hedged; 0: none.")
     hedge_delay: float | None = Field(
-        default=None, gt=0, description="Seconds after which a call is hedged; unset: what the method itself shows."
+        default=None,
+        gt=0,
+        le=LONGEST,
+        description="Seconds after which a call is hedged; unset: what the method itself shows.",
     )
     tls: ClientTLSSettings | None = Field(default=None, description="What to trust and to prove; unset: the system's.")
     behind_sidecar: bool = Field(default=False, description="Whether a sidecar balances: then it gets all calls.")

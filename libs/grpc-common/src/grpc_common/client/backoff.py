@@ -1,6 +1,7 @@
 """The pauses between attempts: exponential, with full jitter."""
 
 from dataclasses import dataclass
+from math import inf
 from random import Random
 
 MULTIPLIER = 2.0
@@ -14,8 +15,8 @@ class Backoff:
     maximum: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.initial <= self.maximum:
-            raise ValueError(f"a backoff grows from above 0, not from {self.initial:g} s to {self.maximum:g} s")
+        if not 0 < self.initial <= self.maximum < inf:
+            raise ValueError(f"a backoff grows from above 0 to an end, not from {self.initial} s to {self.maximum} s")
 
     def bound(self, retry: int) -> float:
         """Return the widest pause, in seconds, before that retry; the first one is 1."""

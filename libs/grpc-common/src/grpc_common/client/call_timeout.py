@@ -1,18 +1,13 @@
 """How long one call may take."""
 
 from math import isfinite
-from typing import Final, SupportsFloat
+from typing import SupportsFloat
 
-LONGEST: Final = 365 * 24 * 3600.0
-"""Seconds: a year. A longer time is cut to it.
-
-Core keeps deadlines as nanoseconds since 1970 in 64 bits: from about 7.4e9 seconds on they lie in the past, and the
-call is DEADLINE_EXCEEDED at once. What it tells servers is never more than 27000 hours.
-"""
+from grpc_common.policy import LONGEST
 
 
 def call_timeout(asked: float | None, planned: float, left: float | None) -> float:
-    """Return the seconds of a call: what its caller asks for, or else the plan's, and never more than is left.
+    """Return the seconds of a call: what its caller asks for, else the plan's; at most LONGEST and what is left.
 
     `left` is what remains of the call that this one is made for, None outside of one. 0 means that nothing may be sent.
     Raise TypeError for what is no number, ValueError for one that is not finite: a call without an end is not made.

@@ -44,6 +44,7 @@ from grpc_common.errors import (
     UnauthorizedError,
     ValidationError,
 )
+from grpc_common.policy import LONGEST
 from meshwork.common.v1 import errors_pb2
 
 type Trailers = tuple[tuple[str, str | bytes], ...]
@@ -223,7 +224,7 @@ def own_error[E: RemoteError](
     packed.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=OURS))
     if retry_after is not None:
         info = error_details_pb2.RetryInfo()
-        info.retry_delay.FromNanoseconds(int(retry_after * 1e9))
+        info.retry_delay.FromNanoseconds(int(min(retry_after, LONGEST) * 1e9))
         packed.details.add().Pack(info)
     trailers = ((STATUS_KEY, packed.SerializeToString()),)
     return make_error(

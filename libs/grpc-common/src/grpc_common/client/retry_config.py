@@ -1,6 +1,7 @@
 """How calls are repeated where no policy says it, and what holds for all repetitions of a channel."""
 
 from dataclasses import dataclass
+from math import inf
 
 from grpc import StatusCode
 
@@ -38,7 +39,9 @@ class RetryConfig:
     def __post_init__(self) -> None:
         if self.max_retries < 0:
             raise ValueError(f"max_retries is 0 or more, not {self.max_retries}")
-        if not 0 < self.backoff_base <= self.backoff_max:
-            raise ValueError("backoff_base must be above 0 and at most backoff_max")
-        if not 0 <= self.hedge_ratio <= 1 or self.budget_ratio < 0 or self.budget_tokens < 0:
+        if not 0 < self.backoff_base <= self.backoff_max < inf:
+            raise ValueError("backoff_base must be above 0 and at most backoff_max, which must end")
+        if not (0 <= self.hedge_ratio <= 1 and 0 <= self.budget_ratio < inf and 0 <= self.budget_tokens < inf):
             raise ValueError("hedge_ratio is from 0 to 1, and neither budget_ratio nor budget_tokens is below 0")
+        if self.hedge_delay is not None and not 0 <= self.hedge_delay < inf:
+            raise ValueError(f"hedge_delay is a number of seconds, not {self.hedge_delay}")

@@ -6,6 +6,7 @@ from typing import Any
 from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
 from grpc_common.lease import Term
+from grpc_common.policy import LONGEST
 
 
 class DeadlineInterceptor(Interceptor):
@@ -23,7 +24,7 @@ class DeadlineInterceptor(Interceptor):
         async def run(call: Call, request: Any) -> Any:
             asked = call.context.time_remaining()
             if asked is not None and (cap is None or asked <= cap):
-                call.deadline = monotonic() + asked
+                call.deadline = monotonic() + min(asked, LONGEST)
                 if asked <= 0:
                     raise TimeoutError("the deadline was over before the call began")
                 return await call_next(call, request)  # core watches over the caller's own deadline
