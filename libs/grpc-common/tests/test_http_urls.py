@@ -1,6 +1,9 @@
 """What stands in a URL beside the path, and whatever a web framework would make of it, is in no log and no span."""
 
 import asyncio
+import json
+import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,7 +22,9 @@ from structlog.testing import capture_logs
 
 from grpc_common.http_server import HTTPServer
 from grpc_common.http_settings import HTTPServerSettings
-from grpc_common.shown_url import shown_path, shown_url
+from grpc_common.log_sink import LogSink
+from grpc_common.logs import SinkHandler, render
+from grpc_common.shown_url import shown_path, shown_url, without_queries
 
 SECRET = "hunter2"
 PATIENCE = 20.0
@@ -158,3 +163,37 @@ def test_any_octets_are_shown_in_bounds(raw: bytes) -> None:
 )
 def test_of_a_url_the_place_is_shown_and_no_secret(url: str, shown: str) -> None:
     assert shown_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Client error '401 Unauthorized' for url 'https://issuer.example/token?code={SECRET}'",
+        f"GET https://issuer.example:8443/v1/users:find?name={SECRET}&x=1 failed",
+        f"two: http://a/?{SECRET} and <https://b/c?d={SECRET}>",
+        f"https://a.example?{SECRET}",
+    ],
+)
+async def test_what_an_exception_or_another_library_says_has_no_query(text: str) -> None:
+    error = json.loads(render(None, "error", {"event": "failed", "exc_info": ConnectionError(text)}))
+    assert SECRET not in str(error)
+    assert "://" in error["exception"]
+
+    written: list[bytes] = []
+    sink = LogSink(written.append, lambda _: b"")
+    SinkHandler(sink).emit(logging.LogRecord("urllib3", logging.WARNING, "x.py", 1, text, (), None))
+    sink.close()
+    assert SECRET not in str(written)
+    assert "://" in str(written)
+
+
+@pytest.mark.parametrize("text", ["nothing here?", "what is a://b", "https://a.example/b: is it there?", "a ? b : c"])
+def test_other_texts_are_left_alone(text: str) -> None:
+    assert without_queries(text) == text
+
+
+@pytest.mark.parametrize("part", ["://a", "://", "https://a:b@c/", "?://", "://a?"])
+def test_hostile_texts_cost_no_time(part: str) -> None:
+    began = time.thread_time()
+    without_queries(part * 100_000 + "?")
+    assert time.thread_time() - began < 2

@@ -20,6 +20,7 @@ from structlog.typing import EventDict
 from grpc_common.correlation import correlation_id
 from grpc_common.log_sink import LogSink
 from grpc_common.redaction import redact_fields, redact_text
+from grpc_common.shown_url import without_queries
 
 MAX_TRACEBACK: Final = 12_000
 """Characters; of a longer one the beginning and the end are kept."""
@@ -98,7 +99,11 @@ class SinkHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write `record`."""
         try:
-            event: EventDict = {"event": record.getMessage(), "logger": record.name, "exc_info": record.exc_info}
+            event: EventDict = {
+                "event": without_queries(record.getMessage()),
+                "logger": record.name,
+                "exc_info": record.exc_info,
+            }
             line = render(None, record.levelname.lower(), event)
         except Exception:  # noqa: BLE001  # the way `logging` wants it
             self.handleError(record)
@@ -149,7 +154,8 @@ def _traceback(exception: ExcInfo) -> str:
         error = exception[1] if isinstance(exception, tuple) else sys.exception()
     if error is None:
         return ""
-    text = redact_text("".join(traceback.format_exception(error)).rstrip(), 50 * MAX_TRACEBACK)
+    text = without_queries("".join(traceback.format_exception(error)).rstrip())
+    text = redact_text(text, 50 * MAX_TRACEBACK)
     if len(text) <= MAX_TRACEBACK:
         return text
     return f"{text[: MAX_TRACEBACK // 3]}\n…\n{text[-2 * MAX_TRACEBACK // 3 :]}"

@@ -4,7 +4,7 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from grpc_common.redaction import redact_text
+from grpc_common.redaction import REDACTED, redact_text
 
 MAX_PATH: Final = 256
 """Characters of a path in a log or a span."""
@@ -12,6 +12,9 @@ MAX_PATH: Final = 256
 _AUTHORITY: Final = re.compile(r"(?i:[a-z][a-z0-9+.-]*:)?//[^/?#;]*")
 # Also where they are encoded, or encoded twice: who mistakes a query for a part of the path has sent it all the same.
 _AFTER_THE_PATH: Final = re.compile(r"[?#;]|%(?:25){0,3}(?:3[bBfF]|23)")
+
+# Each begins at a "://" and ends before the next: however many there are, a text is gone through once.
+_QUERY: Final = re.compile(r"""(://(?:[^\s?#'"<>:]|:(?!//))*)\?[^\s'"<>]+""")
 
 
 def shown_path(target: bytes) -> str:
@@ -32,3 +35,8 @@ def shown_url(url: str) -> str:
     """Return `url` without its user, password, query and fragment."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def without_queries(text: str) -> str:
+    """Return a text that others have written, such as an exception's, without the queries of the URLs in it."""
+    return _QUERY.sub(rf"\1?{REDACTED}", text) if "://" in text and "?" in text else text
