@@ -85,7 +85,8 @@ async def test_every_change_leaves_its_event(auth: "Stub", tmp_path: Path) -> No
         Kind.CLIENT_DELETED,
         Kind.KEY_ROTATED,
     ]
-    assert set(Kind) - {event.kind for event in happened} == {Kind.TOKEN_REVOKED}  # over HTTP only
+    # Over HTTP only, and by command only.
+    assert set(Kind) - {event.kind for event in happened} == {Kind.TOKEN_REVOKED, Kind.ALL_SESSIONS_ENDED}
     by_kind = {event.kind: event for event in happened}
     roles = by_kind[Kind.ROLES_CHANGED]
     assert (roles.subject, roles.actor, roles.roles) == (alice.id, root.id, ("editor",))

@@ -23,7 +23,16 @@ from grpc_common.listing.page_token_secrets import load_page_tokens
 from localmesh import child
 from localmesh.fixtures import NewDatabase
 
-TABLES = {"administrators", "auth_outbox", "auth_token_secrets", "clients", "families", "revocations", "users"}
+TABLES = {
+    "administrators",
+    "auth_outbox",
+    "auth_token_secrets",
+    "clients",
+    "families",
+    "revocations",
+    "session_epoch",
+    "users",
+}
 
 
 @pytest_asyncio.fixture

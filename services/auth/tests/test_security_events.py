@@ -27,7 +27,7 @@ from grpc_common.new_id import new_id
 from grpc_common.outbox.event import Event
 from grpc_common.outbox.outbox import Outbox
 from grpc_common.outbox.relay import Relay, RelayLimits
-from grpc_common.revocations import Revocations
+from grpc_common.revocations import IssuedUntil, Revocation, Revocations, TakenBack
 from meshwork.auth.v1 import security_event_pb2 as pb
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
@@ -133,14 +133,14 @@ class Stream:
     def __init__(self) -> None:
         self.away = False
         self.asked = 0
-        self.revoked: list[tuple[str, float]] = []
+        self.revoked: list[TakenBack] = []
 
-    async def publish(self, identifier: str, expires_at: float, /) -> None:
+    async def tell(self, taken_back: TakenBack, /) -> None:
         self.asked += 1
         await asyncio.sleep(0)
         if self.away:
             raise ExternalServiceError("the revocation cannot be published")
-        self.revoked.append((identifier, expires_at))
+        self.revoked.append(taken_back)
 
 
 def outgoing(event: SecurityEvent) -> Event:
@@ -198,10 +198,11 @@ class TestPublishing:
         assert set(line) == {"event", "log_level", "component", "event_id", "kind", "at"}
 
     @pytest.mark.parametrize("kind", Kind)
-    async def test_failures_are_warnings(self, kind: Kind) -> None:
+    async def test_failures_and_the_end_of_all_sessions_are_warnings(self, kind: Kind) -> None:
         (line,) = await lines(SecurityEventPublisher(Revocations()), outgoing(happened(kind, reason="locked")))
 
-        expected = "warning" if kind in {Kind.LOGIN_FAILED, Kind.CLIENT_REFUSED, Kind.BOOTSTRAP_REFUSED} else "info"
+        alarming = {Kind.LOGIN_FAILED, Kind.CLIENT_REFUSED, Kind.BOOTSTRAP_REFUSED, Kind.ALL_SESSIONS_ENDED}
+        expected = "warning" if kind in alarming else "info"
         assert line["log_level"] == expected
 
     async def test_a_stolen_token_is_a_warning(self) -> None:
@@ -219,8 +220,12 @@ class TestPublishing:
         await SecurityEventPublisher(Revocations(), stream).publish(outgoing(event))
 
         until = NOW.timestamp() + 900 + 120
-        expected = {Kind.SESSION_REVOKED: [("s-1", until)], Kind.TOKEN_REVOKED: [("t-1", until)]}
-        expected[Kind.CLIENT_DELETED] = expected[Kind.SESSION_REVOKED]
+        expected: dict[Kind, list[TakenBack]] = {
+            Kind.SESSION_REVOKED: [Revocation("s-1", until)],
+            Kind.CLIENT_DELETED: [Revocation("s-1", until)],
+            Kind.TOKEN_REVOKED: [Revocation("t-1", until)],
+            Kind.ALL_SESSIONS_ENDED: [IssuedUntil(NOW.timestamp() + 30)],
+        }
         assert stream.revoked == expected.get(kind, [])
 
     @pytest.mark.parametrize("kind", [Kind.SESSION_REVOKED, Kind.TOKEN_REVOKED, Kind.CLIENT_DELETED])
@@ -282,4 +287,4 @@ class TestPublishing:
         assert await relay.once() == 0
         now[0] += timedelta(seconds=1)
         assert await relay.once() == 3
-        assert sorted(each for each, _ in stream.revoked) == ["s-0", "s-1", "s-2"]
+        assert sorted(each.id for each in stream.revoked if isinstance(each, Revocation)) == ["s-0", "s-1", "s-2"]

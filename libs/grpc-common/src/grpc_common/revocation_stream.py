@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -17,7 +18,7 @@ from grpc_common.background import background
 from grpc_common.claims import YEAR_10000
 from grpc_common.errors import ExternalServiceError
 from grpc_common.health.check import DependencyCheck
-from grpc_common.revocations import Restore, Revocation, Revocations
+from grpc_common.revocations import IssuedUntil, Restore, Revocation, Revocations, TakenBack
 
 KEY: Final = "meshwork:revocations"
 KEPT: Final = 1_200.0
@@ -79,9 +80,13 @@ class RevocationStream:
             ExternalServiceError: Valkey does not do it, or not in time; it may still be done.
             ValueError: no reader would accept it.
         """
-        fields: dict[Any, Any] = {b"id": identifier.encode(), b"expires": repr(float(expires_at)).encode()}
-        if _revocation(fields) is None:
-            raise ValueError(f"no token or session {identifier!r} expires at {expires_at}")
+        await self.tell(Revocation(identifier, expires_at))
+
+    async def tell(self, taken_back: TakenBack) -> None:
+        """Take back a token or a session, or all tokens that were issued until a moment; raises as `publish` does."""
+        fields: dict[Any, Any] = _fields(taken_back)
+        if _taken_back(fields) is None:
+            raise ValueError(f"no token or session is {taken_back}")
         try:
             async with asyncio.timeout(TIMEOUT):
                 added: Any = await self._client.xadd(KEY, fields)
@@ -156,17 +161,17 @@ class RevocationStream:
     def _take(self, entries: Sequence[_Entry], revocations: Revocations) -> None:
         senseless = []
         for position, fields in entries:
-            revocation = _revocation(fields)
-            if revocation is None:
+            taken_back = _taken_back(fields)
+            if taken_back is None:
                 senseless.append(position)
             else:
-                revocations.revoke(revocation.id, revocation.expires_at)
+                revocations.take(taken_back)
         if senseless:
             first = senseless[0].decode()
             self._log.warning("revocations that make no sense are skipped", count=len(senseless), first=first)
 
     async def _restore(self, restore: Restore) -> None:
-        left: deque[Revocation] | None = None
+        left: deque[TakenBack] | None = None
         count = 0
         while True:
             try:
@@ -183,9 +188,9 @@ class RevocationStream:
                 self._log.info("revocations are published anew", count=count)
                 return
 
-    async def _publish_if_sensible(self, revocation: Revocation) -> bool:
+    async def _publish_if_sensible(self, taken_back: TakenBack) -> bool:
         try:
-            await self.publish(revocation.id, revocation.expires_at)
+            await self.tell(taken_back)
         except ValueError as error:
             self._log.warning("a revocation that makes no sense is skipped", reason=str(error))
             return False
@@ -209,9 +214,22 @@ async def following(
         yield DependencyCheck(name="revocations", probe=stream.answers, critical=False)
 
 
-def _revocation(fields: Mapping[bytes, bytes]) -> Revocation | None:
+def _fields(taken_back: TakenBack) -> dict[bytes, bytes]:
+    """Return the entry that says it."""
+    match taken_back:
+        case Revocation(identifier, expires_at):
+            return {b"id": identifier.encode(), b"expires": repr(float(expires_at)).encode()}
+        case IssuedUntil(moment):
+            return {b"issued_until": repr(float(moment)).encode()}
+
+
+def _taken_back(fields: Mapping[bytes, bytes]) -> TakenBack | None:
     """Return what an entry says; None when that makes no sense."""
     try:
+        if b"issued_until" in fields:
+            moment = float(fields[b"issued_until"])
+            # What lies far ahead would shut everybody out for as long, and no correct clock says it.
+            return IssuedUntil(moment) if 0 <= moment <= time.time() + KEPT else None
         revocation = Revocation(fields[b"id"].decode(), float(fields[b"expires"]))
     except (KeyError, ValueError):
         return None

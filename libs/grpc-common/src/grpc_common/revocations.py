@@ -22,7 +22,16 @@ class Revocation:
     """When the last token it is about expires, in Unix seconds; the leeway of verifiers comes on top."""
 
 
-type Restore = Callable[[], Awaitable[Iterable[Revocation]]]
+@dataclass(frozen=True, slots=True)
+class IssuedUntil:
+    """All tokens that were issued at or before a moment, in Unix seconds, were taken back."""
+
+    moment: float
+
+
+type TakenBack = Revocation | IssuedUntil
+
+type Restore = Callable[[], Awaitable[Iterable[TakenBack]]]
 """Returns what was taken back of late, from a place that forgets nothing."""
 
 
@@ -58,6 +67,19 @@ class Revocations:
         self._make_room(now)
         for watch in tuple(self._watches.get(identifier, ())):
             watch.end()
+
+    @property
+    def issued_until(self) -> float:
+        """The moment until which all tokens were taken back, in Unix seconds; minus infinity where none were."""
+        return self._issued_until
+
+    def take(self, taken_back: TakenBack) -> None:
+        """Take back what somebody else has."""
+        match taken_back:
+            case Revocation(identifier, expires_at):
+                self.revoke(identifier, expires_at)
+            case IssuedUntil(moment):
+                self.revoke_issued_until(moment)
 
     def revoke_issued_until(self, moment: float) -> None:
         """Take back every token issued at or before `moment`, in Unix seconds, and every one that does not say when."""

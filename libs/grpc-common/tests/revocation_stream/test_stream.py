@@ -21,7 +21,7 @@ from grpc_common.claims import LEEWAY
 from grpc_common.errors import ExternalServiceError
 from grpc_common.principal import Principal
 from grpc_common.revocation_stream import KEPT, KEY, PAGE, RevocationStream, following
-from grpc_common.revocations import Restore, Revocation, Revocations
+from grpc_common.revocations import IssuedUntil, Restore, Revocation, Revocations, TakenBack
 from localmesh.parts.valkey import Valkey
 
 PATIENCE = 30.0
@@ -87,6 +87,41 @@ async def test_what_is_published_is_known_to_all_who_follow(valkey: Valkey) -> N
 
         assert time.monotonic() - begun < 5
         assert not knows(here, "another")
+
+
+async def test_all_tokens_issued_until_a_moment_are_taken_back_everywhere(valkey: Valkey) -> None:
+    moment = time.time()
+    before, after = [Principal("alice", "auth", later(), issued_at=moment + off) for off in (0, 1)]
+    async with publisher(valkey) as auth, follower(valkey.url("items")) as (_, here):
+        await auth.tell(IssuedUntil(moment))
+        await until(lambda: here.covers(before))
+        assert not here.covers(after)
+    async with follower(valkey.url("items")) as (_, revocations):
+        assert revocations.covers(before)
+        assert not revocations.covers(after)
+
+
+async def test_what_was_issued_until_then_is_told_again_where_the_stream_has_lost_it(valkey: Valkey) -> None:
+    moment = time.time()
+
+    async def taken_back() -> list[TakenBack]:
+        return [IssuedUntil(moment), Revocation("one", later())]
+
+    async with follower(valkey.url("auth"), taken_back), follower(valkey.url("items")) as (_, there):
+        await until_known(there, "one")
+        assert there.issued_until == moment
+
+
+@pytest.mark.parametrize("moment", ["nan", "inf", "-1", "soon", "", "1e300"])
+async def test_a_moment_that_would_shut_everybody_out_is_skipped(valkey: Valkey, admin: Redis, moment: str) -> None:
+    await admin.xadd(KEY, {"issued_until": moment})
+    await admin.xadd(KEY, {"issued_until": str(time.time() + 3600)})
+    async with publisher(valkey) as auth, follower(valkey.url("items")) as (_, here):
+        await auth.publish("one", later())
+        await until_known(here, "one")
+        assert here.issued_until == float("-inf")
+        with pytest.raises(ValueError, match="no token or session is"):
+            await auth.tell(IssuedUntil(time.time() + 3600))
 
 
 async def test_what_was_published_before_is_known_to_who_comes_later(valkey: Valkey) -> None:

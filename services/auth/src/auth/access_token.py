@@ -1,5 +1,6 @@
 """Access tokens: who may do what for the next minutes, signed (RFC 9068)."""
 
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -46,7 +47,11 @@ class AccessToken:
 
 
 class AccessTokens:
-    """Issues access tokens of `lifetime` seconds for one audience; `clock` gives Unix seconds."""
+    """Issues access tokens of `lifetime` seconds for one audience; `clock` gives Unix seconds.
+
+    `taken_back_until` gives the moment until which all tokens were taken back: those to come say that they are of
+    later.
+    """
 
     def __init__(
         self,
@@ -56,6 +61,7 @@ class AccessTokens:
         audience: str,
         lifetime: int = 600,
         clock: Callable[[], float] = time.time,
+        taken_back_until: Callable[[], float] = lambda: float("-inf"),
     ) -> None:
         if not 0 < lifetime <= LONGEST:
             raise ValueError(f"an access token lives 1 to {LONGEST} seconds")
@@ -66,6 +72,7 @@ class AccessTokens:
         self._audience = audience
         self._lifetime = lifetime
         self._clock = clock
+        self._taken_back_until = taken_back_until
 
     async def issue(self, grant: Grant) -> AccessToken:
         """Return a token for `grant`.
@@ -82,7 +89,7 @@ class AccessTokens:
             "aud": self._audience,
             "sub": grant.subject,
             "client_id": grant.client_id,
-            "iat": now,
+            "iat": self._issued_at(now),
             "nbf": now,
             "exp": expires_at,
             "jti": token_id,
@@ -96,3 +103,7 @@ class AccessTokens:
         if len(token) > MAX_TOKEN:
             raise ValueError(f"a token of {len(token)} characters is longer than verifiers take: give fewer roles")
         return AccessToken(SecretStr(token), token_id, expires_at)
+
+    def _issued_at(self, now: int) -> int:
+        taken_back_until = self._taken_back_until()
+        return max(now, math.floor(taken_back_until) + 1) if math.isfinite(taken_back_until) else now

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     CLIENT_REFUSED = "client_refused"
     KEY_ROTATED = "key_rotated"
     BOOTSTRAP_REFUSED = "bootstrap_refused"
+    ALL_SESSIONS_ENDED = "all_sessions_ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,14 @@ from auth.client import Client
 from auth.user import User
 
 type Ending = Literal[
-    "logged_out", "reused", "password_changed", "administrator", "disabled", "roles_removed", "client_deleted"
+    "logged_out",
+    "reused",
+    "password_changed",
+    "administrator",
+    "disabled",
+    "roles_removed",
+    "client_deleted",
+    "all_ended",
 ]
 """Why a family was revoked."""
 

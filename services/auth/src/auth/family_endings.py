@@ -10,7 +10,7 @@ from auth.audit import Kind, SecurityEvent
 from auth.caller import Caller
 from auth.family import Ending
 from auth.security_events import tell
-from auth.table import FAMILIES
+from auth.table import FAMILIES, IS_LIVING
 from grpc_common.database.column_types import can_hold
 
 
@@ -19,11 +19,11 @@ async def end_families(
 ) -> int:
     """End the families that have not ended, and tell of each, and who did it; return how many. `at` is Unix seconds."""
     # In one order, so that two who do this at the same time do not wait for each other's rows for ever.
-    living = select(FAMILIES.c.id).where(which, FAMILIES.c.revoked.is_(None)).order_by(FAMILIES.c.id)
+    living = select(FAMILIES.c.id).where(which, IS_LIVING).order_by(FAMILIES.c.id)
     locked = living.with_for_update().cte("living")
     ended = (
         update(FAMILIES)
-        .where(FAMILIES.c.id.in_(select(locked.c.id)), FAMILIES.c.revoked.is_(None))
+        .where(FAMILIES.c.id.in_(select(locked.c.id)), IS_LIVING)
         .values(revoked=ending)
         .returning(FAMILIES.c.id, FAMILIES.c.subject, FAMILIES.c.client_id)
     )

@@ -46,7 +46,7 @@ async def open_stores(
         async with relaying as (changed, outbox), open_clock(engine) as shared_clock:
             stores = await Stores.sql(engine, changed, shared_clock)
             for each in await stores.revocations.recent():
-                revocations.revoke(each.id, each.expires_at)
+                revocations.take(each)
             upkeep = Upkeep(stores.families, stores.revocations, settings.refresh_idle, shared_clock)
             async with background(upkeep.run(settings.upkeep_interval)):
                 yield stores, [DependencyCheck(name="database", probe=partial(answers, engine)), *outbox]

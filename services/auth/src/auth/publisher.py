@@ -8,7 +8,7 @@ from auth.audit import Kind, SecurityEvent
 from auth.revoked import taken_back
 from auth.security_events import SecurityEventMapper
 from grpc_common.outbox.event import Event
-from grpc_common.revocations import Revocations
+from grpc_common.revocations import Revocations, TakenBack
 from meshwork.auth.v1 import security_event_pb2 as pb
 
 MOST_WRITTEN: Final = 10_000
@@ -18,9 +18,9 @@ MOST_WRITTEN: Final = 10_000
 class Revoker(Protocol):
     """Where all services hear of what is taken back."""
 
-    async def publish(self, identifier: str, expires_at: float, /) -> None:
-        """Take back the token with that `jti`, or all with that `sid`, the last of which expires at that Unix time;
-        return when it is safe there, and raise when it is not.
+    async def tell(self, taken_back: TakenBack, /) -> None:
+        """Take back a token or a session, or all tokens issued until a moment; return when it is safe there, and raise
+        when it is not.
         """
         ...
 
@@ -51,10 +51,10 @@ class SecurityEventPublisher:
             self._write(event.id, happened)
         if (revoked := taken_back(happened)) is None:
             return
-        self._own.revoke(*revoked)
+        self._own.take(revoked)
         if self._revoker is not None:
             self._remember(event.id)
-            await self._revoker.publish(*revoked)
+            await self._revoker.tell(revoked)
             self._written.pop(event.id, None)
 
     def _write(self, event_id: str, event: SecurityEvent) -> None:
@@ -82,4 +82,5 @@ class SecurityEventPublisher:
 
 
 def _is_alarming(event: SecurityEvent) -> bool:
-    return event.kind in {Kind.LOGIN_FAILED, Kind.CLIENT_REFUSED, Kind.BOOTSTRAP_REFUSED} or event.reason == "reused"
+    alarming = {Kind.LOGIN_FAILED, Kind.CLIENT_REFUSED, Kind.BOOTSTRAP_REFUSED, Kind.ALL_SESSIONS_ENDED}
+    return event.kind in alarming or event.reason == "reused"

@@ -14,6 +14,7 @@ from grpc_common.mappers import ProtobufMapper
 from grpc_common.new_id import new_id
 from grpc_common.outbox.event import Event
 from grpc_common.outbox.outbox import enqueue
+from grpc_common.revocations import Revocation
 from grpc_common.timestamps import from_timestamp, to_timestamp
 from meshwork.auth.v1 import security_event_pb2 as pb
 
@@ -71,9 +72,9 @@ async def tell(connection: AsyncConnection, events: Sequence[SecurityEvent]) -> 
     named = [(new_id(), event) for event in events]
     await enqueue(connection, OUTBOX, [_outgoing(event_id, event) for event_id, event in named])
     rows = [
-        {"event_id": event_id, "identifier": revoked[0], "expires_at": revoked[1]}
+        {"event_id": event_id, "identifier": revoked.id, "expires_at": revoked.expires_at}
         for event_id, event in named
-        if (revoked := taken_back(event)) is not None
+        if isinstance(revoked := taken_back(event), Revocation)
     ]
     if rows:
         await connection.execute(insert(REVOCATIONS), rows)

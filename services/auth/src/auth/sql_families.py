@@ -10,7 +10,7 @@ from auth.caller import NOBODY, Caller
 from auth.family import Ending, Family, Login
 from auth.family_endings import all_of, end_families
 from auth.security_events import tell
-from auth.table import CLIENTS, FAMILIES, USERS, family_of, row_of_family
+from auth.table import CLIENTS, EPOCH, FAMILIES, FAMILY_COLUMNS, IS_LIVING, USERS, family_of, row_of_family
 from auth.transaction import nobody, transaction
 from grpc_common.database.column_types import can_hold
 from grpc_common.database.deletion import delete_some
@@ -33,7 +33,7 @@ class SqlFamilies:
                 if not await _still_holds(connection, login):
                     return False
                 await tell(connection, [login.event])
-            await connection.execute(insert(FAMILIES).values(row_of_family(family)))
+            await connection.execute(insert(FAMILIES).values(**row_of_family(family), epoch=EPOCH))
             return True
 
     async def find(self, family_id: str) -> Family | None:
@@ -46,7 +46,7 @@ class SqlFamilies:
 
     async def replace(self, family: Family) -> bool:
         """Write the row in one statement, if its generation is the one before."""
-        before = (FAMILIES.c.generation == family.generation - 1, FAMILIES.c.revoked.is_(None))
+        before = (FAMILIES.c.generation == family.generation - 1, IS_LIVING)
         replacing = update(FAMILIES).where(FAMILIES.c.id == family.id, *before).values(row_of_family(family))
         async with transaction(self._engine) as connection:
             return (await connection.execute(replacing)).rowcount == 1
@@ -73,7 +73,7 @@ class SqlFamilies:
             return await delete_some(connection, FAMILIES, FAMILIES.c.rotated_at < before, limit)
 
 
-_FIND: Final = select(FAMILIES).where(FAMILIES.c.id == bindparam("family_id"))
+_FIND: Final = select(*FAMILY_COLUMNS).where(FAMILIES.c.id == bindparam("family_id"))
 
 
 async def _still_holds(connection: AsyncConnection, login: Login) -> bool:

@@ -19,7 +19,10 @@ from sqlalchemy import (
     String,
     Table,
     and_,
+    case,
     false,
+    select,
+    text,
 )
 
 from auth.client import Client
@@ -94,8 +97,24 @@ FAMILIES: Final = Table(
     Column("rotated_at", Double, nullable=False, index=True),
     Column("used_at", JSON, nullable=False),
     Column("revoked", String(32)),
+    Column("epoch", BigInteger, nullable=False, server_default=text("0")),
 )
-"""Families of refresh tokens; times are Unix seconds."""
+"""Families of refresh tokens; times are Unix seconds. Those of another epoch than the present one have ended."""
+
+SESSION_EPOCH: Final = Table(
+    "session_epoch",
+    METADATA,
+    Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("issued_until", Double, nullable=False),
+)
+"""One row: the epoch that families begin in now, and until when, in Unix seconds, all access tokens were taken back."""
+
+EPOCH: Final = select(SESSION_EPOCH.c.epoch).scalar_subquery()
+"""The present epoch."""
+
+IS_LIVING: Final = and_(FAMILIES.c.revoked.is_(None), FAMILIES.c.epoch == EPOCH)
+"""The condition that a family has not ended."""
 
 REVOCATIONS: Final = Table(
     "revocations",
@@ -112,6 +131,14 @@ TOKEN_SECRETS: Final = page_token_secrets("auth_token_secrets", METADATA)
 
 OUTBOX: Final = outbox_table("auth_outbox", METADATA)
 """Security events to be told to others, and those that were told a while ago."""
+
+_ENDING: Final = case(
+    (and_(FAMILIES.c.revoked.is_(None), FAMILIES.c.epoch != EPOCH), "all_ended"), else_=FAMILIES.c.revoked
+)
+FAMILY_COLUMNS: Final = (
+    *(FAMILIES.c[field] for field in Family.__dataclass_fields__ if field != "revoked"),
+    _ENDING.label("revoked"),
+)
 
 USER_COLUMNS: Final = tuple(USERS.c[field] for field in User.__dataclass_fields__)
 
@@ -151,10 +178,10 @@ def client_of(row: Row[Any]) -> Client:
 
 def row_of_family(family: Family) -> dict[str, Any]:
     """Return the values of the family's row by column."""
-    return {column.name: getattr(family, column.name) for column in FAMILIES.c}
+    return {field: getattr(family, field) for field in Family.__dataclass_fields__}
 
 
 def family_of(row: Row[Any]) -> Family:
-    """Return the family of a row with all columns of the table."""
+    """Return the family of a row with FAMILY_COLUMNS."""
     values = dict(row._mapping)  # noqa: SLF001  # a public name that cannot clash with a column
     return Family(**{**values, "used_at": tuple(values["used_at"])})

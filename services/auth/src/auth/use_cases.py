@@ -56,7 +56,11 @@ class UseCases:
         clock = partial(datetime.now, UTC)
         recorder = Recorder(stores.audit, clock)
         access = AccessTokens(
-            ring, issuer=settings.issuer, audience=settings.auth.audience, lifetime=settings.token_lifetime
+            ring,
+            issuer=settings.issuer,
+            audience=settings.auth.audience,
+            lifetime=settings.token_lifetime,
+            taken_back_until=lambda: verifier.revocations.issued_until,
         )
         refresh = RefreshTokens(stores.families, server_secrets, settings.lifetimes, clock=stores.clock)
         turns = Turns(at_once=2 * settings.password_at_once, waiting=settings.password_waiting)

@@ -60,6 +60,8 @@ class _SecurityEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sec
     """Another signing key was made by command."""
     SECURITY_EVENT_KIND_BOOTSTRAP_REFUSED: _SecurityEventKind.ValueType  # 16
     """The first administrator was asked for with a wrong secret, or when there was one."""
+    SECURITY_EVENT_KIND_ALL_SESSIONS_ENDED: _SecurityEventKind.ValueType  # 17
+    """All sessions were ended by command, and all access tokens that were issued before taken back."""
 
 class SecurityEventKind(_SecurityEventKind, metaclass=_SecurityEventKindEnumTypeWrapper):
     """The kinds of security events."""
@@ -98,6 +100,8 @@ SECURITY_EVENT_KIND_KEY_ROTATED: SecurityEventKind.ValueType  # 15
 """Another signing key was made by command."""
 SECURITY_EVENT_KIND_BOOTSTRAP_REFUSED: SecurityEventKind.ValueType  # 16
 """The first administrator was asked for with a wrong secret, or when there was one."""
+SECURITY_EVENT_KIND_ALL_SESSIONS_ENDED: SecurityEventKind.ValueType  # 17
+"""All sessions were ended by command, and all access tokens that were issued before taken back."""
 Global___SecurityEventKind: _TypeAlias = SecurityEventKind  # noqa: Y015
 
 @_typing.final
