@@ -12,6 +12,8 @@ import pytest
 from authlib.integrations.httpx_client import OAuth2Client
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata, get_well_known_url
 
+from mesh_command import EDITOR
+
 MANY = 40
 """Calls in a row: more than anybody may make."""
 
@@ -80,6 +82,23 @@ def test_a_request_by_http_is_one_span_of_the_service_and_names_no_query(mesh):
     shown = _spans(mesh, trace)
     assert "hunter2" not in shown
     assert shown.count("POST /oauth2/token") == 1
+
+
+def test_what_has_secrets_is_stored_nowhere_and_keys_may_be(mesh):
+    """RFC 6749 §5.1, also of answers by REST; RFC 9111 §5.2.2.5."""
+    mesh.token()
+    password = (mesh.state / "kept-secrets" / "users" / EDITOR).read_text()
+    with mesh.rest() as rest:
+        login = rest.post("/v1/auth/login", json={"username": EDITOR, "password": password})
+        token = login.json().get("refresh_token") or login.json()["refreshToken"]
+        refresh = rest.post("/v1/auth/refresh", json={"refresh_token": token})
+        oauth = rest.post("/oauth2/revoke", data={"token": token})
+        keys = rest.get("/.well-known/jwks.json")
+    with mesh.rest(mesh.token(["admin"])) as rest:
+        client = rest.post("/v1/clients", json={"client_id": f"p-{uuid.uuid4().hex[:12]}"})
+    for reply in (login, refresh, oauth, client):
+        assert (reply.status_code, reply.headers["cache-control"]) == (200, "no-store"), reply.text
+    assert "max-age" in keys.headers["cache-control"]
 
 
 def test_the_log_says_who_ended_a_session_and_from_where(mesh):
