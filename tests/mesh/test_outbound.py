@@ -7,6 +7,7 @@ import stat
 import subprocess
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -96,6 +97,17 @@ def test_a_server_that_hangs_is_deadline_exceeded_as_well(relay_mesh, front):
 def test_a_stream_is_not_cut_by_the_time_of_unary_calls(front):
     outcome = front("Count", "9 0.8", stream=True)
     assert outcome["replies"] == [str(number) for number in range(9)]
+
+
+@pytest.mark.timeout(240)
+def test_a_stream_to_a_sidecar_that_is_restarted_ends_as_unavailable(relay_mesh, front):
+    """Those to the other replica go on until their own time is over."""
+    with ThreadPoolExecutor() as pool:
+        outcomes = pool.submit(front.many, 4, "Count", "1000 0.1", stream=True, timeout=18)
+        time.sleep(0.5)  # they are under way then, or begin at the one that stays
+        status, out, err = relay_mesh("restart", "relay-2-sidecar")
+        assert status == 0, f"{out}\n{err}"
+        assert {outcome["code"] for outcome in outcomes.result()} == {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
 
 
 def test_what_the_policy_does_not_let_the_front_call_it_cannot(front):

@@ -4,9 +4,13 @@ import asyncio
 import os
 import time
 
+import grpc
 import pytest
+from grpc import StatusCode
 
 from load import Load
+from meshwork.items.v1 import items_service_pb2 as pb
+from meshwork.items.v1 import items_service_pb2_grpc as rpc
 
 ROTATE_FOR = float(os.environ.get("ROTATE_SECONDS", "12"))
 """`ROTATE_SECONDS=60` for longer than the suite has."""
@@ -36,6 +40,28 @@ async def test_a_rolling_restart_loses_no_call(two_replicas, name, lines):
     after = _items(two_replicas)
     key = (lambda each: each["pid"]) if name == "items" else (lambda each: each["sidecar"]["pid"])
     assert {key(each) for each in before}.isdisjoint({key(each) for each in after})
+
+
+async def _actions():
+    yield pb.ItemSyncRequest(delete_id="nobody")
+    await asyncio.sleep(120)  # whoever ends the stream is sooner
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", ["items", "items-sidecar", "ingress"])
+async def test_a_stream_that_outlasts_the_drain_ends_as_unavailable(two_replicas, name):
+    """Replies without requests and both: one the service ends when asked to, the other is cut off."""
+    metadata = (("authorization", f"Bearer {two_replicas.token()}"),)
+    credentials = grpc.ssl_channel_credentials(two_replicas.root_certificate())
+    async with grpc.aio.secure_channel(f"localhost:{two_replicas.port}", credentials) as channel:
+        stub = rpc.ItemServiceStub(channel)
+        watch = stub.WatchItems(pb.WatchItemsRequest(), metadata=metadata, timeout=200)
+        sync = stub.SyncItems(_actions(), metadata=metadata, timeout=200)
+        for stream in (watch, sync):
+            assert await stream.read() is not grpc.aio.EOF
+        await _do(two_replicas, "restart", name)
+        assert [await stream.code() for stream in (watch, sync)] == [StatusCode.UNAVAILABLE] * 2
+    assert two_replicas.status()["ready"]
 
 
 @pytest.mark.timeout(300 + 2 * ROTATE_FOR)

@@ -11,7 +11,6 @@ from localmesh.envoy.admin import Admin, until
 from localmesh.failure import MeshError, UsageError
 from localmesh.processes import Processes
 from localmesh.topology import near
-from localmesh.unit import Unit
 from localmesh.workload import Workload
 
 NOTICED_WITHIN = 5.0
@@ -19,6 +18,7 @@ CONNECTED_WITHIN = 0.5
 """A call that was given to the instance just before may still wait for a new connection, where nobody counts it."""
 CALLS_END_WITHIN = 5.0
 SEEN_AGAIN_WITHIN = 15.0
+INBOUND = ("inbound",)
 
 
 class Restart:
@@ -39,11 +39,12 @@ class Restart:
         service = name.removesuffix("-sidecar")
         chosen = [each for each in processes.workloads if service in {each.service_name, each.name}]
         if chosen and name == service:
-            return [(each.name, partial(self._workload, each, processes.services[each.name])) for each in chosen]
+            return [
+                (each.name, partial(self._workload, each, processes.services[each.name].restart)) for each in chosen
+            ]
         if chosen and processes.sidecars:
             return [
-                (f"{each.name}-sidecar", partial(self._workload, each, processes.sidecars[each.name]))
-                for each in chosen
+                (f"{each.name}-sidecar", partial(self._workload, each, partial(self._sidecar, each))) for each in chosen
             ]
         if name == "ingress":
             return [(name, self._ingress)]
@@ -52,10 +53,10 @@ class Restart:
         known = [unit.name for unit in processes.units]
         raise UsageError(f"there is no {name} to restart{near(name, known)} There are: {', '.join(known)}.")
 
-    async def _workload(self, workload: Workload, unit: Unit) -> None:
-        """Restarts the service of a workload, or its sidecar."""
+    async def _workload(self, workload: Workload, restart: Callable[[], Awaitable[None]]) -> None:
+        """Restarts the service of a workload, or its sidecar, when all calls go elsewhere."""
         if not self._processes.sidecars:
-            await unit.restart()
+            await restart()
             return
         admin = Admin(workload.admin_port)
         try:
@@ -63,15 +64,30 @@ class Restart:
             await self._seen(workload, usable=False, within=NOTICED_WITHIN)
             await asyncio.sleep(CONNECTED_WITHIN)
             await _calls_end(admin)
-            if unit is self._processes.sidecars[workload.name]:
-                await admin.drain()
-            await unit.restart()
+            await restart()
         finally:
             try:
                 await admin.pass_health()
             except httpx.HTTPError as error:
                 raise MeshError(f"the sidecar of {workload.name} does not answer: {error}") from error
         await self._seen(workload, usable=True, within=SEEN_AGAIN_WITHIN)
+
+    async def _sidecar(self, workload: Workload) -> None:
+        """Restarts the sidecar; before it the service where streams go on, for it alone can end them with a status.
+
+        A stream that is cut in its midst is reset by the Envoys on its way, which its caller has to take for a fault.
+        """
+        admin = Admin(workload.admin_port)
+        service, sidecar = (each[workload.name] for each in (self._processes.services, self._processes.sidecars))
+        streams = await admin.calls(INBOUND) > 0
+        if streams:
+            await service.stop()
+        try:
+            await admin.drain()
+            await sidecar.restart()
+        finally:
+            if streams:
+                await service.restart()
 
     async def _seen(self, workload: Workload, *, usable: bool, within: float) -> None:
         """Returns when every Envoy that calls the workload sees it so."""

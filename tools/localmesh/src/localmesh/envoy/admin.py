@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 import httpx
@@ -32,9 +32,9 @@ class Admin:
         """Takes no new connections, and asks those there are to go elsewhere (GOAWAY)."""
         await self._post("/drain_listeners?graceful")
 
-    async def calls(self) -> int:
+    async def calls(self, listeners: Iterable[str] = ("inbound", "outbound", "ingress")) -> int:
         """How many calls are under way."""
-        text = (await self._get("/stats?filter=^http\\.(inbound|outbound|ingress)\\.downstream_rq_active$")).text
+        text = (await self._get(f"/stats?filter=^http\\.({'|'.join(listeners)})\\.downstream_rq_active$")).text
         return sum(int(line.rpartition(" ")[2]) for line in text.splitlines() if line)
 
     async def usable(self, cluster: str, port: int) -> bool:
