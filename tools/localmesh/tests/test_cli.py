@@ -41,6 +41,20 @@ def test_wrong_usage_exits_with_2_and_a_sentence(mesh, arguments, sentence):
     assert len(err.splitlines()) == 1
 
 
+def test_a_call_of_nothing_is_told_how_to_be_made(mesh):
+    """Whether a mesh runs or not."""
+    status, out, err = mesh("call")
+    assert (status, out) == (2, "")
+    assert err == (
+        "mesh: name a service, a method and the request as JSON: ./mesh call SERVICE METHOD '{…}'\n"
+        "mesh: the services are items, auth; ./mesh call items lists the methods of items\n"
+    )
+    assert mesh("call", "--list")[0] == 2
+    status, _, err = mesh("call", "itms", "GetItem")
+    assert (status, err) == (2, "mesh: there is no service itms; did you mean items?; there are: items, auth\n")
+    assert mesh("call", "items", "GetItem")[0] == 4
+
+
 def test_status_of_nothing(mesh):
     status, out, _ = mesh("status", "--json")
     assert status == 4

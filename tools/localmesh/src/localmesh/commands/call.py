@@ -39,13 +39,11 @@ class Call:
 
 def call(topology: Topology, state: StateFolder, asked: Call) -> int:
     """Makes the call and prints every reply as it comes, or lists what there is."""
+    if asked.service not in topology.services:
+        raise UsageError(_which(asked.service, topology))
     ingress = Status.read(state.status).ingress if state.holder() is not None else None
     if ingress is None:
         raise MeshError("the mesh is not running; ./mesh up starts it", exit_status=NOT_RUNNING)
-    if asked.service not in topology.services:
-        known = ", ".join(topology.services)
-        close = near(asked.service, topology.services)
-        raise UsageError(f"there is no service {asked.service or 'without a name'}{close}; there are: {known}")
     (token,) = ask(state, {"token": list(asked.roles)})
     metadata = (("authorization", f"Bearer {token}"),)
     # What fails is told to the person once, and in other words.
@@ -55,6 +53,18 @@ def call(topology: Topology, state: StateFolder, asked: Call) -> int:
     except RemoteError as error:
         raise MeshError(sentence(error), detail=details(error)) from error
     return 0
+
+
+def _which(service: str, topology: Topology) -> str:
+    """What to say of a service that there is not, or that nobody has named."""
+    known = ", ".join(topology.services)
+    if service:
+        return f"there is no service {service}{near(service, topology.services)}; there are: {known}"
+    first = next(iter(topology.services))
+    return (
+        "name a service, a method and the request as JSON: ./mesh call SERVICE METHOD '{…}'\n"
+        f"the services are {known}; ./mesh call {first} lists the methods of {first}"
+    )
 
 
 async def _call(ingress: IngressStatus, asked: Call, metadata: Metadata) -> None:
