@@ -76,8 +76,48 @@ def test_an_unknown_query_parameter_is_a_400(rest):
     assert rest.get("/v1/items/nobody?verbose=1").status_code == 400
 
 
-def test_an_unknown_path_is_a_404(rest):
-    assert rest.get("/v2/nothing").status_code == 404
+def test_an_unknown_path_is_a_404_in_json(rest):
+    refused = rest.get("/v2/nothing")
+    assert (refused.status_code, refused.json()["code"]) == (404, grpc.StatusCode.NOT_FOUND.value[0])
+
+
+def test_another_item_than_the_path_names_stays_as_it_is(rest):
+    ours, other = (rest.post("/v1/items", json=_new()).json() for _ in range(2))
+    path = f"/v1/items/{ours['id']}"
+    assert rest.patch(path, json={"id": other["id"], "quantity": 9}).status_code == 400
+    assert rest.delete(path, params={"id": other["id"]}).status_code == 400
+    for item in (ours, other):
+        assert rest.get(f"/v1/items/{item['id']}").json() == item
+
+
+def test_a_field_that_is_none_is_named(rest):
+    item = rest.post("/v1/items", json=_new()).json()
+    refused = rest.patch(f"/v1/items/{item['id']}", json={"quantiy": 9})
+    assert refused.status_code == 400
+    assert "quantiy" in refused.json()["message"]
+
+
+def test_if_match_guards_a_change(rest):
+    item = rest.post("/v1/items", json=_new()).json()
+    path, first = f"/v1/items/{item['id']}", {"if-match": item["etag"]}
+    assert rest.patch(path, json={"quantity": 9}, headers=first).status_code == 200
+    for refused in (rest.patch(path, json={"quantity": 8}, headers=first), rest.delete(path, headers=first)):
+        assert (refused.status_code, refused.json()["code"]) == (412, grpc.StatusCode.ABORTED.value[0])
+    assert rest.get(path).json()["quantity"] == 9
+    assert rest.delete(path, headers={"if-match": rest.get(path).json()["etag"]}).status_code == 200
+
+
+def test_every_answer_can_be_found_again(rest):
+    for answer in (rest.get("/v1/items"), rest.get("/v1/items/nobody"), rest.get("/v2/nothing")):
+        assert answer.headers.get_list("x-correlation-id") == [answer.headers["x-request-id"]]
+    details = rest.get("/v1/items/nobody", headers={"x-correlation-id": "mine"}).json()["details"]
+    assert details[0]["metadata"]["correlation_id"] == "mine"
+
+
+def test_a_filter_is_written_as_forms_are(rest):
+    item = rest.post("/v1/items", json=_new(name="Tea pot")).json()
+    found = rest.get(f'/v1/items?filter=name="Tea+pot"+AND+sku="{item["sku"]}"').json()["items"]
+    assert [each["id"] for each in found] == [item["id"]]
 
 
 def test_an_unknown_method_is_unimplemented(mesh, channel):

@@ -67,14 +67,37 @@ def front_without_services() -> Iterator[RecordedIngress]:
 
 
 @pytest.fixture
-def make_items() -> Callable[..., AbstractContextManager[Callable[..., Any]]]:
+def slow_front() -> Iterator[RecordedIngress]:
+    """An ingress that takes few calls."""
+    with tempfile.TemporaryDirectory(prefix="ingress-") as name:
+        folder, read = Path(name), topology.read(topology.IN_THE_TREE)
+        few = replace(read, ingress=replace(read.ingress, calls_per_second=10))
+        ours = tuple(workloads(few, {}, sockets=folder, certificates=folder / "certificates"))
+        with recorded_ingress(few, ours, folder) as found:
+            yield found
+
+
+@pytest.fixture
+def make_channel() -> Callable[[RecordedIngress], grpc.Channel]:
+    """Connects to an ingress for gRPC."""
+
+    def make(front: RecordedIngress) -> grpc.Channel:
+        credentials = grpc.ssl_channel_credentials(front.certificate.read_bytes())
+        options = [("grpc.ssl_target_name_override", "localhost")]
+        return grpc.secure_channel(f"localhost:{front.port}", credentials, options=options)
+
+    return make
+
+
+@pytest.fixture
+def make_items(
+    make_channel: Callable[[RecordedIngress], grpc.Channel],
+) -> Callable[..., AbstractContextManager[Callable[..., Any]]]:
     """Calls unary methods of items through an ingress, over gRPC."""
 
     @contextmanager
     def make(front: RecordedIngress, token: str | None = "") -> Iterator[Callable[..., Any]]:
-        credentials = grpc.ssl_channel_credentials((front.certificate).read_bytes())
-        options = [("grpc.ssl_target_name_override", "localhost")]
-        with grpc.secure_channel(f"localhost:{front.port}", credentials, options=options) as channel:
+        with make_channel(front) as channel:
 
             def call(name: str, *, metadata: tuple[tuple[str, str], ...] = ()) -> Any:
                 methods = items_service_pb2.DESCRIPTOR.services_by_name["ItemService"].methods_by_name

@@ -1,6 +1,8 @@
 """What every answer of the ingress has, whoever gives it: a shape, names to find it by, what its status asks for."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import grpc
 import pytest
@@ -299,6 +301,23 @@ def test_curl_of_debian_12_understands_a_refusal(front, curl):
     for body in ("{}", "x" * 200_000):
         said = curl("-d", "@-", f"https://localhost:{front.port}/v1/items", text=body)
         assert '"code":16' in said, said
+    for length in (1_200_000, 5_000_000, 20_000_000):
+        said = curl("-d", "@-", f"https://localhost:{front.port}/v1/items", text="x" * length)
+        assert '"code":8' in said, said
+
+
+def test_a_page_gets_no_part_of_a_body(front, client):
+    answer = client.post("/.well-known/anything", content=b"x" * 1_100_000)
+    assert (answer.status_code, answer.json()["code"]) == (413, 8)
+    assert client.post("/.well-known/anything", content=b"x" * 1_000_000).status_code == 501  # by who has no POST
+
+
+def test_a_body_that_does_not_end_is_not_taken_for_ever(link):
+    link.sendall(b"POST /v1/items HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+    piece = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
+    with pytest.raises(OSError):
+        for _ in range(80):
+            link.sendall(piece)
 
 
 def test_http_1_0_is_told_in_the_same_shape(link):
@@ -318,3 +337,74 @@ def test_grpc_keeps_its_ways(front, make_items):
         call("GetItem")
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert "Jwt" in refused.value.details()
+
+
+def test_what_only_the_transcoder_says_is_not_taken_from_callers(front, make_items):
+    said = (("x-envoy-original-path", "/v1/items/B"), ("x-envoy-original-method", "DELETE"), ("x-reply-status", "0"))
+    with make_items(front) as call:
+        call("GetItem", metadata=said)
+        with pytest.raises(grpc.RpcError) as refused:
+            call("Nothing", metadata=said)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert not [key for key, _ in front.calls[0].metadata if key.startswith("x-envoy-original")]
+
+
+def test_a_stream_of_grpc_is_not_held_up(front, make_channel):
+    sends = Event()
+
+    def requests():
+        yield b""
+        sends.wait(30)
+
+    with make_channel(front) as channel:
+        metadata = (("authorization", f"Bearer {front.token()}"),)
+        sync = channel.stream_stream("/meshwork.items.v1.ItemService/SyncItems")
+        answers = sync(requests(), metadata=metadata, timeout=30)
+        assert next(answers) == b""
+        sends.set()
+        assert list(answers) == []
+        unknown = channel.stream_stream("/meshwork.items.v1.ItemService/Nothing")
+        sends.clear()
+        with pytest.raises(grpc.RpcError) as refused:
+            list(unknown(requests(), metadata=metadata, timeout=20))
+        sends.set()
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_route_whose_time_is_up_says_so(front, make_items):
+    late = Event()
+    front.answer = lambda request, context: late.wait(25) and None
+
+    def by_rest():
+        with front.client() as client:
+            return client.get("/v1/items/A")
+
+    def by_web():
+        headers = {"content-type": "application/grpc-web+proto"}
+        with front.client() as client:
+            return client.post("/meshwork.items.v1.ItemService/GetItem", content=b"\0" * 5, headers=headers)
+
+    def by_grpc():
+        with make_items(front) as call, pytest.raises(grpc.RpcError) as refused:
+            call("GetItem")
+        return refused.value.code()
+
+    with ThreadPoolExecutor(3) as pool:
+        rest, web, code = [pool.submit(each) for each in (by_rest, by_web, by_grpc)]
+        assert (rest.result().status_code, rest.result().json()["code"]) == (504, 4)
+        assert (web.result().status_code, web.result().headers["grpc-status"]) == (200, "4")
+        assert code.result() is grpc.StatusCode.DEADLINE_EXCEEDED
+    late.set()
+
+
+def test_who_calls_too_often_is_told_when_to_come_back(slow_front, make_items):
+    with slow_front.client() as client:
+        answers = [client.get("/v1/items/A") for _ in range(60)]
+    refused = next(answer for answer in answers if answer.status_code != 200)
+    assert (refused.status_code, refused.json()["code"]) == (429, 8)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json()["details"][0]["metadata"]["trace_id"] == refused.headers["x-trace-id"]
+    with make_items(slow_front) as call, pytest.raises(grpc.RpcError) as exhausted:
+        for _ in range(60):
+            call("GetItem")
+    assert exhausted.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -23,7 +23,7 @@ from localmesh.workload import Workload
 
 NO_CLUSTER = {"cluster": "nowhere", "cluster_not_found_response_code": "NOT_FOUND"}
 NOWHERE = {"match": {"prefix": "/"}, "route": NO_CLUSTER}
-"""404. Also the route of a request that will become an RPC, until the transcoder has made it one, and so the only one
+"""404. Also the route of a request that will become an RPC, until the transcoder has made it one, and so one of those
 whose bodies are read first. CORS wants it to lead to a cluster: a direct response would have no CORS headers."""
 NO_METHOD = {"match": {"prefix": "/", **routes.GRPC_OR_WEB}, "route": NO_CLUSTER}
 NO_STORE = {"header": {"key": "cache-control", "value": "no-store"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
@@ -110,14 +110,14 @@ def _hosts(topology: Topology, gate: Gate, groups: Mapping[str, tuple[Workload, 
         route
         for name, group in groups.items()
         for route in (
-            *(_with_rest(each, by_path) for each in routes.methods(group[0].routes, name, Hop.INGRESS)),
+            *(_unbuffered(_with_rest(each, by_path)) for each in routes.methods(group[0].routes, name, Hop.INGRESS)),
             *routes.pages(_pages(topology, group[0]), gate.http_cluster(name), Hop.INGRESS),
         )
     ]
 
     def host(name: str, domains: list[str], observed: str) -> Config:
         observation = map(_uncounted, routes.observation(observed, Hop.INGRESS))
-        all_routes = [*map(_unbuffered, (*everywhere, *observation, NO_METHOD)), NOWHERE]
+        all_routes = [*everywhere, *map(_unbuffered, (*observation, NO_METHOD)), NOWHERE]
         found = virtual_host(name, domains, all_routes) | {"response_headers_to_remove": ENVOYS_OWN}
         if topology.ingress.origins:
             found["typed_per_filter_config"] = cors(topology.ingress.origins)

@@ -6,6 +6,7 @@ from typing import Final
 from grpc import StatusCode
 
 from localmesh.envoy.config import NOTES, Config, extension
+from localmesh.envoy.rest import MAX_BODY
 
 NO_KEYS: Final = 'response.code_details.startsWith("jwt_authn_access_denied{Jwks_remote_fetch")'
 JWT_REFUSED: Final = 'response.code_details.startsWith("jwt_authn_access_denied")'
@@ -21,6 +22,7 @@ OUT_OF_TIME: Final[Config] = {"response_flag_filter": {"flags": ["UT"]}}
 ASK_AGAIN_AFTER: Final = 1
 """Seconds."""
 
+ENVOYS_WORDS: Final = "%LOCAL_REPLY_BODY%"
 REST_CODES: Final = {
     400: StatusCode.INVALID_ARGUMENT,
     401: StatusCode.UNAUTHENTICATED,
@@ -53,8 +55,12 @@ GRPC_CODES: Final = {
     504: StatusCode.UNAVAILABLE,
 }
 """And to callers of gRPC: as its document http-grpc-status-mapping.md has it, but for 429, of which we know more."""
-EXPLAINED: Final = {404: "there is no such path", 413: "the body is too large", 503: "the service is not available"}
-"""What is said where Envoy says nothing."""
+EXPLAINED: Final = {
+    404: "there is no such path",
+    413: f"the body is larger than {MAX_BODY:,} bytes",
+    503: "the service is not available",
+}
+"""What is said where Envoy says nothing, or more than a caller need know."""
 
 
 def deadline_replies() -> Config:
@@ -95,19 +101,25 @@ def _to_rest() -> Iterator[Config]:
     }
     yield _rest(_cel(FIELDS_NAMED), 400, StatusCode.INVALID_ARGUMENT, [fields])
     for status, code in REST_CODES.items():
-        yield _rest(_status(status), status, code)
+        yield _rest(_status(status), status, code, message=EXPLAINED.get(status, ENVOYS_WORDS))
     yield _rest(_status(0, "GE"), None, StatusCode.UNKNOWN)
 
 
-def _rest(condition: Config, status: int | None, code: StatusCode, details: Iterable[Config] = ()) -> Config:
+def _rest(
+    condition: Config,
+    status: int | None,
+    code: StatusCode,
+    details: Iterable[Config] = (),
+    *,
+    message: str = ENVOYS_WORDS,
+) -> Config:
     info = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "reason": code.name,
         "domain": "ingress",
         "metadata": {"trace_id": "%REQ(X-TRACE-ID)%", "correlation_id": "%REQ(X-CORRELATION-ID)%"},
     }
-    message = EXPLAINED.get(status or 0)
-    body = {"code": _number(code), "message": message or "%LOCAL_REPLY_BODY%", "details": [info, *details]}
+    body = {"code": _number(code), "message": message, "details": [info, *details]}
     headers = [_header("grpc-status", str(_number(code)))]
     if status in (429, 503):
         headers.append(_header("retry-after", str(ASK_AGAIN_AFTER)))

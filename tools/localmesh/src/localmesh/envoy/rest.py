@@ -16,12 +16,15 @@ from localmesh.intent.rest import Binding, Field, RestMethod, messages, rest_met
 
 MAX_BODY = 1 << 20
 """Bytes of a REST request's body; all of it is read before anything is answered."""
+MAX_TAKEN = 64 << 20
+"""Bytes of a body that is too large which are taken, and thrown away, before that is said."""
 BUFFER = "envoy.filters.http.buffer"
 
 
 def arrive(realm: str) -> Config:
     """Goes before all that may refuse a call, but for CORS."""
-    return _lua("arrive", f"local REALM = {_literal(realm)}\n", "arrive")
+    limits = f"local MAX_BODY, MAX_TAKEN = {MAX_BODY}, {MAX_TAKEN}"
+    return _lua("arrive", f"local REALM = {_literal(realm)}\n{limits}\n", "arrive")
 
 
 def look(services: Sequence[ServiceDescriptor]) -> Config:

@@ -1,8 +1,23 @@
 -- The outermost: brings what callers write in several ways into one, and completes what they are answered.
 local JSON = "application/json"
 
+-- A body that is too large is still taken to its end, and thrown away: clients that are answered before they have sent
+-- all may take that for a failure. One without end is not.
+local function take(handle)
+  local bytes = 0
+  for chunk in handle:bodyChunks() do
+    bytes = bytes + chunk:length()
+    if bytes > MAX_BODY then
+      handle:streamInfo():dynamicMetadata():set("rest", "too_large", true)
+      if bytes <= MAX_TAKEN then chunk:setBytes("") end
+    end
+  end
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
+  headers:remove("x-envoy-original-path") -- what the transcoder alone may say
+  headers:remove("x-envoy-original-method")
   local token = (headers:get("authorization") or ""):match("^[Bb][Ee][Aa][Rr][Ee][Rr] +(.*)$")
   if token then headers:replace("authorization", "Bearer " .. token) end
   local correlation = headers:get("x-correlation-id") or ""
@@ -10,11 +25,13 @@ function envoy_on_request(handle)
     headers:replace("x-correlation-id", headers:get("x-request-id"))
   end
   -- The filter for gRPC-Web leaves no other trace of what it has changed.
-  if (headers:get("content-type") or ""):find("^application/grpc%-web") then
+  local kind = headers:get("content-type") or ""
+  if kind:find("^application/grpc%-web") then
     headers:replace("x-grpc-web", "1")
   else
     headers:remove("x-grpc-web")
   end
+  if not kind:find("^application/grpc") then take(handle) end
 end
 
 local function is_json(headers)

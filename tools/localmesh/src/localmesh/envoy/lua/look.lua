@@ -20,6 +20,10 @@ local function request(handle)
   local headers = handle:headers()
   local kind = headers:get("content-type") or ""
   if kind == GRPC or kind:sub(1, #GRPC + 1) == GRPC .. "+" then return end -- as the transcoder tells it from the rest
+  if (handle:streamInfo():dynamicMetadata():get("rest") or {}).too_large then
+    handle:respond({ [":status"] = "413" }, "the body is too large")
+    return
+  end
   local encoding = (headers:get("content-encoding") or "identity"):lower()
   if encoding ~= "identity" and encoding ~= "" then
     handle:respond({ [":status"] = "415", ["accept-encoding"] = "identity" },
