@@ -233,6 +233,106 @@ async def test_an_open_watch_does_not_hold_up_the_stop(serve):
             await stopping
 
 
+async def test_it_starts_once(serve):
+    server = serve()
+    await server.start()
+    target = server.target
+    with pytest.raises(RuntimeError, match="started already"):
+        await server.start()
+    async with grpc.aio.insecure_channel(target) as channel:
+        assert await health(channel) == SERVING
+        await asyncio.wait_for(server.stop(0), 20)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await health(channel)
+    with pytest.raises(RuntimeError, match="make another one"):
+        await server.start()
+
+
+async def test_it_starts_when_the_port_is_free_again(serve):
+    first = serve()
+    await first.start()
+    second = serve(port=first.port)
+    with pytest.raises(ListenError):
+        await second.start()
+    await second.stop(0)
+    await first.stop(0)
+    await second.start()
+    async with grpc.aio.insecure_channel(second.target) as channel:
+        assert await health(channel) == SERVING
+    await second.stop(0)
+
+
+@pytest.mark.parametrize("graces", [(60, 0), (0, 60), (60, 60, 0)])
+@pytest.mark.parametrize("lame_duck", [0, 60])
+async def test_it_may_be_stopped_by_several_at_once(serve, items, graces, lame_duck):
+    """All wait for the end, which comes after the shortest time."""
+    server = serve(lame_duck_seconds=lame_duck, interceptors=[])
+    await server.start()
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        call = rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"))
+        waiting = asyncio.ensure_future(call.code())
+        await items.entered.wait()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as stops:
+            for grace in graces:
+                stops.create_task(server.stop(grace))
+        assert await waiting in {StatusCode.UNAVAILABLE, StatusCode.CANCELLED}
+    assert items.cut
+    await server.stop(0)
+
+
+async def test_one_who_no_longer_waits_does_not_keep_it_from_stopping(serve, items):
+    server = serve()
+    await server.start()
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        call = rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"))
+        waiting = asyncio.ensure_future(call.code())
+        await items.entered.wait()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(server.stop(60), 0.1)
+        async with asyncio.timeout(20):
+            await server.stop(0)
+            assert await waiting in {StatusCode.UNAVAILABLE, StatusCode.CANCELLED}
+
+
+@pytest.mark.parametrize("half_closed", [True, False])
+async def test_calls_without_a_request_do_not_hold_up_the_stop(serve, half_closed):
+    server = serve()
+    await server.start()
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        calls = [
+            channel.stream_unary(f"/{service}")()
+            for service in (f"{ITEMS}/GetItem", "grpc.health.v1.Health/Check")
+            for _ in range(20)
+        ]
+        for call in calls:
+            await call.wait_for_connection()
+            if half_closed:
+                await call.done_writing()
+        await health(channel)
+        with capture_logs() as logs:
+            async with asyncio.timeout(20):
+                await server.stop(120)
+                codes = {await call.code() for call in calls}
+        if half_closed:
+            assert codes == {StatusCode.UNIMPLEMENTED}
+        else:
+            assert codes <= {StatusCode.UNAVAILABLE, StatusCode.CANCELLED}
+            assert "UNAVAILABLE" in {line["status"] for line in logs if line["event"] == "call"}
+
+
+async def test_a_connection_has_no_more_calls_than_make_sense(serve, items):
+    """And those beyond the limit are refused at once, while health checks get through."""
+    server = serve(max_concurrent_rpcs=3)
+    await server.start()
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        calls = [channel.stream_unary(f"/{ITEMS}/GetItem")() for _ in range(300)]
+        async with asyncio.timeout(20):
+            while sum(call.done() for call in calls) < 297:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            assert await health(channel) == SERVING
+        await server.stop(0)
+
+
 async def test_waiting_for_the_end_may_be_given_up(serve):
     server = serve()
     await server.start()

@@ -45,6 +45,8 @@ class Method:
     policy: MethodPolicy | None = None
     is_declared: bool = False
     """Whether a descriptor of this program has it; other names may be made up by callers, without end."""
+    reply: str = ""
+    """The full name of its reply's message, where a descriptor tells."""
     is_named: bool = True
     """Whether logs, metrics and traces call it by its name; see `label`."""
 
@@ -56,9 +58,10 @@ class Method:
         # An interceptor further in may have made the handler, and have one that reads its one request by itself.
         streams = bool(handler.request_streaming) and (declared is None or bool(declared.client_streaming))
         policy = policy_of(path)
-        return cls(
-            path, service, name, streams, bool(handler.response_streaming), policy, is_declared=declared is not None
-        )
+        shape = streams, bool(handler.response_streaming)
+        if declared is None:
+            return cls(path, service, name, *shape, policy)
+        return cls(path, service, name, *shape, policy, is_declared=True, reply=declared.output_type.full_name)
 
     def describes(self, handler: Handler) -> bool:
         """Say whether `of` would say the same of `handler`."""

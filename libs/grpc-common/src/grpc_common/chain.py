@@ -79,7 +79,7 @@ class CompiledHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # gener
         self.request_deserializer = None
         self.response_serializer = None
         self.unary_unary = self.unary_stream = self.stream_unary = self.stream_stream = None
-        enter = _entry(method, program.run, Served(method.path, handler) if handler is not None else None)
+        enter = _entry(method, program.run, Served(method, handler) if handler is not None else None)
         setattr(self, method.kind, enter)
         if not method.request_streaming:
             setattr(self, "stream_stream" if method.response_streaming else "stream_unary", enter)

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from types import CoroutineType
 from typing import Any, Final, Self
 
 from grpc import StatusCode
@@ -9,6 +10,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it has no stub
 from grpc.aio import EOF
 
 from grpc_common.call import Call, Method, Run
+from grpc_common.handlers import HandlerError
 from grpc_common.lease import Term
 from grpc_common.served import Served
 
@@ -130,11 +132,20 @@ class Once:
 def drive(method: Method) -> Run:
     """Return the innermost Run: it calls the servicer, whatever the kind of RPC and the style of the handler."""
 
+    def reply(call: Call, request: Any) -> Any:
+        replies = _begin(call, request)
+        if type(replies) is not CoroutineType and not inspect.isawaitable(replies):
+            raise _wrong(call, replies)
+        return replies
+
     async def write_replies(call: Call, request: Any) -> None:
         replies = _begin(call, request)
         if inspect.isawaitable(replies):  # a coroutine that writes to the context itself
-            await replies
+            if (returned := await replies) is not None:
+                raise _wrong(call, returned)
             return
+        if not hasattr(replies, "__aiter__"):
+            raise _wrong(call, replies)
         try:
             async for message in replies:
                 await call.context.write(message)
@@ -143,15 +154,21 @@ def drive(method: Method) -> Run:
             if (close := getattr(replies, "aclose", None)) is not None:
                 await close()
 
-    return write_replies if method.response_streaming else _begin
+    return write_replies if method.response_streaming else reply
 
 
 def _begin(call: Call, request: Any) -> Any:
-    served = call.served
-    assert served is not None  # noqa: S101  # a chain has begun this call
+    served: Any = call.served
     if served.takes_stream and not call.method.request_streaming and not _is_stream(request):
         request = call.context = Once(call.context, request)
     return served.behavior(request, call.context)
+
+
+def _wrong(call: Call, found: Any) -> HandlerError:
+    method = call.method
+    how = "gives its replies by `yield` in an `async def`, or writes them to the context and returns nothing"
+    expected = how if method.response_streaming else "is an `async def` that returns its reply"
+    return HandlerError(f"the handler of {method.path} gave {type(found).__name__}; a right one {expected}")
 
 
 def _is_stream(request: Any) -> bool:

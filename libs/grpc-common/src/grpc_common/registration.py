@@ -7,6 +7,7 @@ import grpc
 from google.protobuf import descriptor_pool
 
 from grpc_common.call import Handler
+from grpc_common.handlers import check_handlers, handlers_of
 from grpc_common.policy import INFRASTRUCTURE, NoPolicyError, PolicyError, method_policy, policy_of
 
 
@@ -21,16 +22,28 @@ class Registration:
         return getattr(self._server, name)
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Take handlers; raises PolicyError."""
-        for handler in generic_rpc_handlers:
-            if isinstance(handler, grpc.ServiceRpcHandler):
-                check_policies(handler.service_name(), self._without_policy)
+        """Take handlers; raises PolicyError and HandlerError."""
+        check_generic(generic_rpc_handlers, self._without_policy)
         self._server.add_generic_rpc_handlers(generic_rpc_handlers)
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Handler]) -> None:
-        """Take handlers; raises PolicyError."""
-        check_policies(service_name, self._without_policy)
+        """Take handlers; raises PolicyError and HandlerError."""
+        check_registered(service_name, method_handlers, self._without_policy)
         self._server.add_registered_method_handlers(service_name, method_handlers)
+
+
+def check_generic(handlers: Sequence[grpc.GenericRpcHandler], without_policy: Collection[str] = ()) -> None:
+    """Raise PolicyError or HandlerError unless all that is known of `handlers` may be served."""
+    for handler in handlers:
+        if isinstance(handler, grpc.ServiceRpcHandler):
+            check_policies(handler.service_name(), without_policy)
+        check_handlers(handlers_of(handler))
+
+
+def check_registered(service: str, handlers: Mapping[str, Handler], without_policy: Collection[str] = ()) -> None:
+    """Raise PolicyError or HandlerError unless the `handlers` of a service, by their methods' names, may be served."""
+    check_policies(service, without_policy)
+    check_handlers({f"/{service}/{name}": handler for name, handler in handlers.items()})
 
 
 def check_policies(service: str, without_policy: Collection[str] = ()) -> None:

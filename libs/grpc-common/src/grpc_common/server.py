@@ -4,15 +4,19 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from grpc_common import metadata_size
+from grpc_common.access_line import HEALTH
 from grpc_common.call import Handler
+from grpc_common.calls import Calls, current_calls
 from grpc_common.chain import Chain, Interceptor
 from grpc_common.default_chain import default_interceptors
 from grpc_common.health.servicer import HealthServicer
@@ -28,13 +32,20 @@ from grpc_common.listener import (
     tcp_address,
 )
 from grpc_common.reflection import add_reflection
-from grpc_common.registration import check_policies
+from grpc_common.registration import check_generic, check_registered
 from grpc_common.settings import GRPCServerSettings, SettingsError, TLSSettings, plaintext_refusal
 from grpc_common.tls import CertificateFiles
 from grpc_common.validation.validator import check_constraints
 
 # Without it core shares a taken port with whoever has it, and each gets some of the calls.
 OPTIONS: Final = (("grpc.so_reuseport", 0), *KEEPALIVE.server_options(), *metadata_size.OPTIONS)
+
+STREAMS_BESIDE: Final = 100
+"""How many calls more than twice its limit a server takes on one connection (HTTP/2's concurrent streams)."""
+LOOK_EVERY: Final = 0.25
+"""Seconds between two looks at the calls of a server that stops, and how long a request may be on its way then."""
+TAKEN_WITHIN: Final = 5.0
+"""Seconds that callers have to take their last replies, once all handlers of a server that stops have ended."""
 
 
 class GRPCServer:
@@ -84,6 +95,11 @@ class GRPCServer:
         self._socket_inode = 0
         self._without_policy = without_policy
         self._on_drain: list[Callable[[], None]] = []
+        # Beyond the limit of calls, so that they are refused and do not wait; health checks may come as well.
+        self._max_streams = 2 * max_concurrent_rpcs + STREAMS_BESIDE
+        self._calls = Calls()
+        self._stopping: asyncio.Future[None] | None = None
+        self._hurried = asyncio.Event()
 
     @classmethod
     def from_settings(
@@ -116,7 +132,10 @@ class GRPCServer:
         return f"unix:{self.unix_socket}" if self.unix_socket else tcp_address(self.host, self.port)
 
     def add_servicer(self, servicer: Any, add_func: Callable[[Any, Any], None]) -> None:
-        """Register `servicer` with its generated `add_XServicer_to_server`. Raise PolicyError as the others do."""
+        """Register `servicer` with its generated `add_XServicer_to_server`.
+
+        Raise PolicyError and HandlerError as the others do.
+        """
         add_func(servicer, self)
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]) -> None:
@@ -124,18 +143,17 @@ class GRPCServer:
 
         Raises:
             PolicyError: a method has no policy and its service is not named in `without_policy`, or a bad one.
+            HandlerError: a handler is no `async def`, or not of the kind that its method is.
         """
-        for handler in generic_rpc_handlers:
-            if isinstance(handler, grpc.ServiceRpcHandler):
-                check_policies(handler.service_name(), self._without_policy)
+        check_generic(generic_rpc_handlers, self._without_policy)
         self._generic += generic_rpc_handlers
         for handler in generic_rpc_handlers:
             if isinstance(handler, grpc.ServiceRpcHandler):
                 self._add_name(handler.service_name())
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Handler]) -> None:
-        """Take handlers as `grpc.aio.Server` does. Raise PolicyError where a method has none, or a bad one."""
-        check_policies(service_name, self._without_policy)
+        """Take handlers as `grpc.aio.Server` does. Raise PolicyError and HandlerError as the others do."""
+        check_registered(service_name, method_handlers, self._without_policy)
         self._registered[service_name] = dict(method_handlers)
         self._add_name(service_name)
 
@@ -148,30 +166,46 @@ class GRPCServer:
             self.service_names.append(name)
 
     async def start(self) -> None:
-        """Listen and serve. Raise ListenError where that is impossible, SettingsError where it would be unsafe."""
+        """Listen and serve.
+
+        Raises:
+            ListenError: where it is told to listen that is impossible; it may be started again.
+            SettingsError: it would be unsafe.
+            RuntimeError: it has been started before. A server that was stopped stays so: make another one.
+        """
+        if self._server is not None:
+            raise RuntimeError("this server has been started already; a server starts once, so make another one")
         if self.unix_socket is None and self._tls is None and self._plaintext is None and is_exposed(self.host):
             raise SettingsError([f"{plaintext_refusal(self.host)}."])
-        if self._health is not None:
-            self.add_servicer(self._health, health_pb2_grpc.add_HealthServicer_to_server)
-        check_constraints(self.service_names)
-        if self._reflection_enabled:
-            add_reflection(self.service_names, self)
-        self._server = server = aio.server(
+        self._complete()
+        server = aio.server(
             migration_thread_pool=self._workers,
             interceptors=self._interceptors,
-            options=OPTIONS,
+            options=(*OPTIONS, ("grpc.max_concurrent_streams", self._max_streams)),
         )
         server.add_generic_rpc_handlers(tuple(self._generic))
         for name, handlers in self._registered.items():
             server.add_registered_method_handlers(name, handlers)
         self._listen(server)
+        self._server = server
         self._tell_where()
         if self._health is not None:
             self._health.add(*self.service_names)
-        await server.start()
+        token = current_calls.set(self._calls)  # for the tasks of all its calls
+        try:
+            await server.start()
+        finally:
+            current_calls.reset(token)
         if self._health is not None:
             await self._health.start()
         self._ended = asyncio.ensure_future(server.wait_for_termination())
+
+    def _complete(self) -> None:
+        if self._health is not None and HEALTH not in self.service_names:
+            self.add_servicer(self._health, health_pb2_grpc.add_HealthServicer_to_server)
+        check_constraints(self.service_names)
+        if self._reflection_enabled and reflection.SERVICE_NAME not in self.service_names:
+            add_reflection(self.service_names, self)
 
     def _listen(self, server: aio.Server) -> None:
         if self.unix_socket is not None:
@@ -209,23 +243,47 @@ class GRPCServer:
     async def stop(self, grace: float = 5.0) -> None:
         """Report NOT_SERVING, go on for the lame-duck time, refuse new calls, wait `grace` seconds for those there are.
 
-        What is not done by then is cancelled.
+        What is not done by then is cancelled; calls whose request has not come are refused at once. Asked again while
+        it stops, it waits for no lame duck any more, and for the shorter of both times; all who asked wait for the end.
         """
-        server = self._server
-        if server is None:
+        if self._server is None:
             return
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._stop(self._server, grace))
+        else:
+            self._hurried.set()
+            if not self._stopping.done():
+                await self._server.stop(grace)
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, server: aio.Server, grace: float) -> None:
         if self._health is not None:
             await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(self._lame_duck_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._lame_duck_seconds):
+                await self._hurried.wait()
         stopping = asyncio.ensure_future(server.stop(grace))
         await asyncio.sleep(0)  # first refuse new calls, then send watchers away, or they come straight back
         if self._health is not None:
             await self._health.stop()
         for callback in self._on_drain:
             callback()
-        await stopping
+        await self._drain(server, stopping)
         self._workers.shutdown(wait=False)
         remove_socket(self.unix_socket, self._socket_inode)
+
+    async def _drain(self, server: aio.Server, stopping: asyncio.Future[Any]) -> None:
+        # Only those calls are known that come to a chain of ours, before anybody else can have answered them.
+        knows_all = bool(self._interceptors) and isinstance(self._interceptors[0], Chain | Interceptor)
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while not (await asyncio.wait({stopping}, timeout=LOOK_EVERY))[0]:
+            self._calls.refuse_waiting(LOOK_EVERY)
+            if self._calls.running or not knows_all:
+                last = loop.time()
+            elif loop.time() - last > TAKEN_WITHIN:
+                await server.stop(None)  # all handlers have ended, and what is left are replies that nobody takes
+        await stopping
 
 
 def _limited(given: Chain | Sequence[aio.ServerInterceptor] | None, limit: int) -> list[aio.ServerInterceptor]:
