@@ -7,13 +7,15 @@ import threading
 
 import grpc
 import pytest
+from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from authority import Authority
 from client_kit import Server, Stub, echo, make_factory, serving, text
 from grpc_common.client.misuse import ChannelClosedError, ForeignLoopError, ForkedChannelError
-from grpc_common.client.remote_error import RemoteError
+from grpc_common.client.remote_error import RemoteError, RemoteUnavailableError
 from grpc_common.client.target import TargetError, read_target
 from grpc_common.settings import ClientTLSSettings, GRPCClientSettings, SettingsError
 
@@ -224,6 +226,23 @@ async def test_credentials_need_a_secure_channel():
     async with make_factory() as factory:
         with pytest.raises(ValueError, match="leave out secure=False"):
             await factory.create_channel("items:1", secure=False, credentials=grpc.ssl_channel_credentials())
+
+
+async def test_credentials_that_are_given_are_those_that_are_used():
+    ours, theirs = Authority("ours"), Authority("theirs")
+    certificate, key = ours.issue([x509.DNSName("localhost")])
+    server = Server(Write=echo)
+    async with serving(server, credentials=grpc.ssl_server_credentials([(key, certificate)])) as target:
+        right, wrong = (grpc.ssl_channel_credentials(each.pem) for each in (ours, theirs))
+        async with make_factory() as factory:
+            for credentials, works in ((right, True), (wrong, False), (None, False)):
+                channel = await factory.create_channel(target, credentials=credentials)
+                for stub in (Stub(channel), factory.create_stub(Stub, target, credentials=credentials)):
+                    if works:
+                        assert await stub.Write(text()) == text()
+                    else:
+                        with pytest.raises(RemoteUnavailableError):
+                            await stub.Write(text())
 
 
 async def test_files_that_cannot_be_used_are_told_when_the_channel_is_made(tmp_path):

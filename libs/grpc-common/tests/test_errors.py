@@ -228,3 +228,17 @@ async def test_what_becomes_of_it_over_http_is_told_in_trailers(error, name, val
 def test_a_wait_that_is_no_number_of_seconds_is_told_as_one_or_not_at_all(wait, told):
     error = errors.RateLimitError("slower", retry_after=wait)
     assert dict(http_hints(error, StatusCode.RESOURCE_EXHAUSTED)).get("retry-after") == told
+
+
+async def test_an_error_says_in_which_trace_it_is_found():
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    servicer = Raising()
+    servicer.error = errors.NotFoundError("no such item")
+    metadata = (("traceparent", f"00-{trace}-b7ad6b7169203331-01"),)
+    async with in_process(lambda server: rpc.add_ItemServiceServicer_to_server(servicer, server)) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"), metadata=metadata, timeout=5)
+    trailers = dict(caught.value.trailing_metadata())
+    assert errors_pb2.ErrorDetail.FromString(trailers["error-detail-bin"]).metadata["trace_id"] == trace
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    assert unpack(status, error_details_pb2.ErrorInfo).metadata["trace_id"] == trace
