@@ -1,6 +1,7 @@
 """What happens to stand in the environment of who starts a mesh decides nothing in it."""
 
 import json
+from pathlib import Path
 
 import psutil
 import pytest
@@ -46,8 +47,14 @@ HOSTILE = PROXIES | {
 
 
 @pytest.fixture
-def hostile(own_mesh: MeshCommand) -> MeshCommand:
-    own_mesh._env = HOSTILE
+def hostile(own_mesh: MeshCommand, tmp_path: Path) -> MeshCommand:
+    """And a home with files that libraries look for."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".vault-token").write_text("somebody's")
+    (home / ".netrc").write_text("default login somebody password something\n")
+    (home / ".netrc").chmod(0o600)
+    own_mesh._env = HOSTILE | {"HOME": str(home)}
     return own_mesh
 
 

@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from client_kit import Server, Stub, echo, make_factory, serving, text
+from grpc_common.client.target import read_target
 from grpc_common.loopback import is_loopback
 from grpc_common.testing import in_process
 from grpc_common.traces import exporter_to
@@ -62,6 +63,24 @@ async def test_a_client_goes_straight_to_loopback(proxy, host):
         channel = await factory.create_channel(f"{host}:{target.rpartition(':')[2]}", secure=False)
         assert await Stub(channel).Read(text("a"), timeout=10) == text("a")
     assert proxy == []
+
+
+@pytest.mark.parametrize(
+    ("target", "here"),
+    [
+        ("unix:/nowhere.sock", True),
+        ("unix-abstract:name", True),
+        ("vsock:2:1234", True),
+        ("ipv6:[::1]:1", True),
+        ("[::1]:1", True),
+        ("items:50051", False),
+        ("dns:///items:50051", False),
+        ("ipv4:10.0.0.1:1", False),
+        ("xds:///items", False),
+    ],
+)
+def test_what_targets_are_here(target, here):
+    assert read_target(target).on_this_machine == here
 
 
 async def test_a_client_goes_elsewhere_by_the_proxy(proxy):

@@ -26,7 +26,7 @@ from grpc_common.client.rotation import Rotation
 from grpc_common.client.target import Target, read_target
 from grpc_common.client.tls_files import ClientTLSFiles
 from grpc_common.keepalive import KEEPALIVE, Keepalive
-from grpc_common.loopback import NO_PROXY, is_loopback
+from grpc_common.loopback import NO_PROXY
 from grpc_common.settings import ClientTLSSettings, GRPCClientSettings, SettingsError
 from grpc_common.tls import CertificateError
 
@@ -185,7 +185,7 @@ class GRPCClientFactory:
         options: list[tuple[str, Any]] = [*RECONNECT, *self._keepalive.client_options(), *metadata_size.OPTIONS]
         # Retries are made by this library alone; core's transparent ones, of calls never sent, stay on.
         options.append(("grpc.service_config_disable_resolution", 1))
-        if self._behind_sidecar or target.unix_path or is_loopback(target.host):
+        if self._behind_sidecar or target.on_this_machine:
             options.append(NO_PROXY)
         if self._behind_sidecar or target.unix_path:
             config: dict[str, Any] = {"loadBalancingConfig": [{"pick_first": {}}]}

@@ -4,7 +4,10 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
+from grpc_common.loopback import is_loopback
+
 _BY_ADDRESS: Final = frozenset({"ipv4", "ipv6"})
+_SOCKETS: Final = ("unix-abstract:", "vsock:")
 _OTHERS: Final = frozenset({"unix-abstract", "vsock", "xds", "passthrough"})
 
 
@@ -21,6 +24,11 @@ class Target:
     """Without brackets; "" for a Unix socket and for names that only core can resolve."""
     port: int = 0
     unix_path: str = ""
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether calls do not leave it."""
+        return bool(self.unix_path) or self.uri.startswith(_SOCKETS) or is_loopback(self.host)
 
     @property
     def server(self) -> tuple[str, int | None]:

@@ -108,7 +108,7 @@ class OpenBao(Lifetime):
 
     def client(self) -> hvac.Client:
         """A client with the root token, on a server initialized the first time; blocking."""
-        client = hvac.Client(url=self.address, timeout=ANSWER_WITHIN)
+        client = hvac.Client(url=self.address, token="", timeout=ANSWER_WITHIN)  # not the one of ~/.vault-token
         client.session.trust_env = False  # no proxy, no .netrc
         if not client.sys.is_initialized():
             answer = client.sys.initialize(
