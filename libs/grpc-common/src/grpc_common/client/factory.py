@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from random import Random
 from typing import Any, Final, Self
 from weakref import WeakKeyDictionary
@@ -118,24 +119,25 @@ class GRPCClientFactory:
         """
         return self._lease(target, secure, credentials)
 
-    def create_stub[T](
+    def create_stub[S](
         self,
-        stub_class: type[T],
+        stub_class: Callable[[aio.Channel], S],
         channel: aio.Channel | str,
         *,
         secure: bool = True,
         credentials: grpc.ChannelCredentials | None = None,
-    ) -> T:
+    ) -> S:
         """Return a stub on `channel`, or on a channel of its own to a target, given up with the stub.
 
-        A plain `grpc.aio` channel stays its maker's to close; calls through the stub have all that the factory gives.
+        `stub_class` is a generated class; its type says what it gives on a channel of grpc.aio, which is what is
+        returned: `ItemServiceStub` is an `ItemServiceAsyncStub`. A plain `grpc.aio` channel stays its maker's to close;
+        calls through the stub have all that the factory gives.
         """
         if isinstance(channel, str):
             channel = self._lease(channel, secure, credentials)
         elif not isinstance(channel, ClientChannel):
             channel = self._adopt(channel)
-        stub: T = stub_class(channel)  # type: ignore[call-arg]  # generated stubs take a channel
-        return stub
+        return stub_class(channel)
 
     def _lease(self, target: str, secure: bool, credentials: grpc.ChannelCredentials | None) -> ClientChannel:
         if credentials is not None and not secure:

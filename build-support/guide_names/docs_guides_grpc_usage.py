@@ -1,0 +1,3 @@
+"""The target is the reader's own."""
+
+target: str
