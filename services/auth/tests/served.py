@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from auth.main import build
-from auth.settings import AuthServiceSettings
+from auth.settings import AuthServiceSettings, IssuerSettings
 from grpc_common.application import Application
 from grpc_common.chain import Chain
 from grpc_common.default_chain import default_interceptors
@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # there is no such class at run time
     from meshwork.auth.v1.auth_service_pb2_grpc import AuthServiceAsyncStub
 
 BOOTSTRAP = "a one-time secret that is long enough"
+NAMED = {"auth": IssuerSettings(issuer="https://auth.test", audience="meshwork")}
+"""Who serves beyond loopback has a name."""
 CHEAP = {"password_passes": 1, "password_memory": 1024}
 """Hashes that take a millisecond."""
 PATIENT = {"database_pool_timeout": 10, "database_statement_timeout": 20}
@@ -32,7 +34,7 @@ def settings_in(folder: Path, **settings: Any) -> AuthServiceSettings:
         key_file=folder / "keys.json",
         refresh_file=folder / "refresh",
         bootstrap_secret=SecretStr(BOOTSTRAP),
-        **{**CHEAP, **PATIENT, **settings},
+        **{**NAMED, **CHEAP, **PATIENT, **settings},
     )
 
 

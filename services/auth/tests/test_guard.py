@@ -201,6 +201,35 @@ async def test_an_address_is_the_accounts_own_for_a_time(guard: LoginGuard, cloc
     assert not await guard.enter(ADA)
 
 
+async def test_where_a_session_was_carried_on_the_account_is_at_home(guard: LoginGuard, clock: FixedClock) -> None:
+    await guard.recognised(ADA)
+    await fail(guard, MALLORY, 3)
+    assert not await guard.enter(MALLORY)
+    assert await guard.enter(ADA)
+    await guard.failed(ADA)
+    clock.advance(5000)
+    assert await guard.enter(ADA)
+    clock.advance(5000)
+    await guard.recognised(replace(ADA, address=""))
+    await fail(guard, replace(ADA, address=""), 3)
+    assert not await guard.enter(MALLORY)
+
+
+async def test_who_is_in_a_session_is_counted_by_it_wherever_others_try(guard: LoginGuard, clock: FixedClock) -> None:
+    mine, other = replace(ADA, session="s-1"), replace(ADA, session="s-2")
+    await fail(guard, MALLORY, 3)
+    assert not await guard.enter(ADA)
+    await fail(guard, mine, 3)
+    assert not await guard.enter(mine)
+    assert not await guard.enter(replace(mine, address=MALLORY.address))
+    await fail(guard, other, 2)
+    assert await guard.enter(other)
+    await guard.succeeded(other)
+    assert not await guard.enter(mine)
+    assert not await guard.enter(MALLORY)
+    assert await guard.enter(ADA)  # where that session has given the right password
+
+
 async def test_an_address_nobody_knows_is_nobodys_own(guard: LoginGuard) -> None:
     somewhere = replace(ADA, address="")
     assert await guard.enter(somewhere)
@@ -235,6 +264,47 @@ async def test_who_is_held_up_by_the_address_has_not_tried_the_account(make: Mak
     await fail(guard, replace(ADA, address="192.0.2.2"))
     await fail(guard, replace(ADA, address="192.0.2.3"))
     assert not await guard.enter(replace(ADA, address="192.0.2.4"))
+
+
+async def test_who_is_at_home_or_in_a_session_is_not_held_up_by_the_address(make: Make, clock: FixedClock) -> None:
+    guard = make(replace(LIMITS, failures=5, address_rate=0.001, address_burst=2), clock)
+    await guard.recognised(ADA)
+    await fail(guard, Attempt("one", ADA.address))
+    await fail(guard, Attempt("two", ADA.address))
+    grace = Attempt("grace", ADA.address)
+    with pytest.raises(RateLimitError):
+        await guard.enter(grace)
+
+    await fail(guard, ADA, 3)
+    await fail(guard, replace(grace, session="s-1"), 3)
+
+
+async def test_nobody_gets_tries_at_others_by_logging_in_where_one_is_at_home(make: Make, clock: FixedClock) -> None:
+    guard = make(replace(LIMITS, address_rate=0.001, address_burst=2), clock)
+    mine = Attempt("mallory", "192.0.2.1")
+    for _ in range(2):
+        assert await guard.enter(mine)
+        await guard.succeeded(mine)
+    tries = 0
+    for number in range(20):
+        for own in (mine, replace(mine, session="s-1")):
+            assert await guard.enter(own)
+            await guard.succeeded(own)
+            assert await guard.enter(own)
+            await guard.undecided(own)
+        tries += await entered(guard, Attempt(f"user-{number}", mine.address)) == "open"
+    assert tries == 2
+
+
+async def test_clients_and_users_do_not_hold_each_other_up(make: Make, clock: FixedClock) -> None:
+    guard = make(replace(LIMITS, address_rate=0.001, address_burst=2), clock)
+    client, user = Attempt("", "192.0.2.1"), Attempt("ada", "192.0.2.1")
+    await fail(guard, client, 2)
+    with pytest.raises(RateLimitError):
+        await guard.enter(client)
+    await fail(guard, user, 2)
+    with pytest.raises(RateLimitError):
+        await guard.enter(user)
 
 
 async def test_right_passwords_cost_an_address_nothing(make: Make, clock: FixedClock) -> None:
@@ -285,8 +355,19 @@ class Model:
         return level
 
     def scope(self, attempt: Attempt, now: float) -> str:
-        own = f"{attempt.account} {attempt.address}"
-        return own if self.known.get(own, 0) > now else attempt.account
+        if attempt.session:
+            return f"{attempt.account} in {attempt.session}"
+        return f"{attempt.account} {attempt.address}" if self.at_home(attempt, now) else attempt.account
+
+    def at_home(self, attempt: Attempt, now: float) -> bool:
+        return self.known.get(f"{attempt.account} {attempt.address}", 0) > now
+
+    def counts(self, attempt: Attempt, now: float) -> bool:
+        return bool(attempt.address) and not attempt.session and not self.at_home(attempt, now)
+
+    def change(self, attempt: Attempt, now: float, by: int) -> None:
+        if self.counts(attempt, now):
+            self.bucket[attempt.address].append((now, by))
 
     def tries(self, scope: str, now: float) -> list[float]:
         if self.wrong[scope] and now >= self.wrong[scope][-1] + self.limits.forgotten:
@@ -294,17 +375,16 @@ class Model:
         return self.wrong[scope]
 
     def enter(self, attempt: Attempt, now: float) -> str:
-        if attempt.address:
-            if self.tokens(attempt.address, now) < 1:
-                return "address"
-            self.bucket[attempt.address].append((now, -1))
+        if self.counts(attempt, now) and self.tokens(attempt.address, now) < 1:
+            return "address"
+        self.change(attempt, now, -1)
         scope = self.scope(attempt, now)
         tries = self.tries(scope, now)
         over = len(tries) - self.limits.failures
         if over >= 0 and now < tries[-1] + min(self.limits.longest_pause, self.limits.pause * 2**over):
             if scope not in self.unjudged:
                 return "locked"
-            self.bucket[attempt.address].append((now, 1))
+            self.change(attempt, now, 1)
             return "busy"
         tries.append(now)
         self.unjudged.add(scope)
@@ -317,13 +397,15 @@ class Model:
 
     def succeeded(self, attempt: Attempt, now: float) -> None:
         self.wrong[self.scope(attempt, now)] = []
+        self.change(attempt, now, 1)
+        self.recognised(attempt, now)
+
+    def recognised(self, attempt: Attempt, now: float) -> None:
         if attempt.address:
-            self.bucket[attempt.address].append((now, 1))
             self.known[f"{attempt.account} {attempt.address}"] = now + self.limits.known
 
     def undecided(self, attempt: Attempt, now: float) -> None:
-        if attempt.address:
-            self.bucket[attempt.address].append((now, 1))
+        self.change(attempt, now, 1)
         scope = self.scope(attempt, now)
         tries = self.tries(scope, now)
         if tries:
@@ -345,9 +427,15 @@ LIMITS_OF_ALL_KINDS = st.builds(
     address_rate=st.sampled_from([0.25, 1.0, 4.0]),
     address_burst=st.integers(1, 6),
 )
-ATTEMPTS = st.builds(Attempt, st.sampled_from(["ada", "grace"]), st.sampled_from(["", "192.0.2.1", "192.0.2.2"]))
+ATTEMPTS = st.builds(
+    Attempt,
+    st.sampled_from(["ada", "grace"]),
+    st.sampled_from(["", "192.0.2.1", "192.0.2.2"]),
+    st.sampled_from(["", "", "", "s-1"]),
+)
 STEPS = st.one_of(
     st.tuples(st.just("enter"), ATTEMPTS),
+    st.tuples(st.just("recognised"), ATTEMPTS),
     st.tuples(st.sampled_from(["failed", "succeeded", "undecided"]), st.integers(0, 9)),
     st.tuples(st.just("failed"), st.just(0)),
     st.tuples(st.just("pass"), st.sampled_from([0.25, 0.5, 1.0, 4.0, 8.0, 16.0, 20.0, 24.0, 64.0, 128.0])),
@@ -374,6 +462,9 @@ async def test_it_does_what_the_model_does(
         guard = kinds(kind)(limits, clock)
         for verb, value in steps:
             match value:
+                case Attempt() if verb == "recognised":
+                    await guard.recognised(value)
+                    model.recognised(value, clock.now)
                 case Attempt():
                     answer = await entered(guard, value)
                     assert answer == model.enter(value, clock.now)
@@ -401,6 +492,43 @@ async def test_nobody_has_more_tries_than_the_limits_say(waits: list[float]) -> 
             await guard.failed(attempt)
             tries.append(clock.now)
             assert all(len(tries) - first <= 15 + (clock.now - at) / 900 for first, at in enumerate(tries))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["elsewhere", "elsewhere", "home", "office", "s-1", "s-2"]),
+            st.sampled_from([0, 1, 30, 60, 900, HOUR, 4 * HOUR]),
+        ),
+        max_size=300,
+    )
+)
+async def test_each_address_of_its_own_and_each_session_has_as_many_and_takes_none_of_others(
+    steps: list[tuple[str, float]],
+) -> None:
+    """The bound that the guide names: of each of them, and of all other addresses together."""
+    clock = FixedClock()
+    guard, alone = MemoryGuard(GuardLimits(), clock), MemoryGuard(GuardLimits(), clock)
+    tries: dict[str, list[float]] = defaultdict(list)
+    for number, (where, wait) in enumerate(steps):
+        clock.advance(wait)
+        for home in ("home", "office"):
+            await guard.recognised(Attempt("ada", home))
+        attempt = {
+            "elsewhere": Attempt("ada", f"192.0.2.{number}"),
+            "home": Attempt("ada", "home"),
+            "office": Attempt("ada", "office"),
+        }.get(where, Attempt("ada", f"192.0.2.{number}", where))
+        # What one place has is what it would have if nobody tried anywhere else.
+        let_in = await guard.enter(attempt)
+        assert let_in == await alone.enter(Attempt(where, f"192.0.2.{number}"))
+        if let_in:
+            await guard.failed(attempt)
+            await alone.failed(Attempt(where, f"192.0.2.{number}"))
+            tries[where].append(clock.now)
+            mine = tries[where]
+            assert all(len(mine) - first <= 15 + (clock.now - at) / 900 for first, at in enumerate(mine))
 
 
 # Many at once

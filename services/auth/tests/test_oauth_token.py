@@ -250,10 +250,13 @@ async def test_who_tries_too_often_is_told_when_to_come_back(tmp_path: Path, htt
     async with serving(tmp_path, guard_address_burst=1, guard_address_rate=0.01) as oauth:
         wrong = {**LOGIN, "password": "wrong"}
         is_error(await http.post(oauth.token, data=wrong), 400, "invalid_grant")
-        for form, headers in ((LOGIN, {}), ({"grant_type": "client_credentials"}, basic())):
+        client = {"grant_type": "client_credentials"}
+        is_error(await http.post(oauth.token, data=client, headers=basic(secret="wrong")), 401, "invalid_client")
+        for form, headers in ((LOGIN, {}), (client, basic(secret="wrong"))):
             reply = await http.post(oauth.token, data=form, headers=headers)
             is_error(reply, 429, "temporarily_unavailable")
             assert 50 < int(reply.headers["retry-after"]) <= 100
+        assert (await http.post(oauth.token, data=client, headers=basic())).status_code == 200
 
 
 async def test_http_is_no_way_around_the_rate_that_the_policy_gives(oauth: OAuth, http: httpx.AsyncClient) -> None:

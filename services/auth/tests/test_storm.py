@@ -29,6 +29,7 @@ async def test_health_answers_at_once_while_two_hundred_log_in(tmp_path: Path) -
         settings = {
             "AUTH_GRPC__UNIX_SOCKET": f"{short}/auth.sock",
             "AUTH_HTTP__ENABLED": "false",
+            "AUTH_AUTH__ISSUER": "https://auth.test",
             "AUTH_REGISTRATION": "true",
         }
         async with child.serving(main.__name__, target, tmp_path, **settings) as channel:

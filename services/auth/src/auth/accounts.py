@@ -96,9 +96,16 @@ class Accounts:
         return user
 
     async def change_password(
-        self, user_id: str, current: SecretStr, wanted: SecretStr, caller: Caller, *, keep: str = ""
+        self,
+        user_id: str,
+        current: SecretStr,
+        wanted: SecretStr,
+        caller: Caller,
+        *,
+        keep: str = "",
+        session: str = "",
     ) -> None:
-        """Give a user another password and end all sessions but `keep`.
+        """Give a user another password and end all sessions but `keep`; `session` is the one that the caller is in.
 
         Raises:
             LoginRefusedError: the current password is not the user's.
@@ -107,7 +114,7 @@ class Accounts:
             AbortedError: the password was changed by somebody else at the same moment.
         """
         user = await self.get(user_id)
-        user = await self._credentials.prove(user.username, current, caller)
+        user = await self._credentials.prove(user.username, current, caller, session=session)
         self._policy.check(wanted, user.username, field="new_password")
         kept, password_hash = user.password_hash, await self._hasher.hash(wanted)
         event = self._recorder.event(Kind.PASSWORD_CHANGED, caller, subject=user.id)

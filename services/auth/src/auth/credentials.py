@@ -41,8 +41,11 @@ class Credentials:
         self._guard = guard
         self._recorder = recorder
 
-    async def prove(self, username: str, password: SecretStr, caller: Caller, client_id: str = "") -> User:
-        """Return the user; `client_id` is the program that it is tried with.
+    async def prove(
+        self, username: str, password: SecretStr, caller: Caller, client_id: str = "", *, session: str = ""
+    ) -> User:
+        """Return the user; `client_id` is the program that it is tried with, and `session` the one of that user that
+        whoever asks has proved to be in: what others try elsewhere does not hold it up.
 
         Raises:
             LoginRefusedError: it is none.
@@ -50,7 +53,7 @@ class Credentials:
                 or of all.
             ExternalServiceError: the database cannot be reached.
         """
-        attempt = Attempt(account_of(username), caller.address)
+        attempt = Attempt(account_of(username), caller.address, session)
         open_ = await self._guard.enter(attempt)
         begun = False
         try:
@@ -76,6 +79,10 @@ class Credentials:
             raise LoginRefusedError
         await self._guard.succeeded(attempt)
         return await self._rehashed(user, password) if verdict.outdated else user
+
+    async def recognise(self, user: User, caller: Caller) -> None:
+        """Note that the user, who has proved to be in a session, is where the caller is."""
+        await self._guard.recognised(Attempt(user.username, caller.address))
 
     async def _rehashed(self, user: User, password: SecretStr) -> User:
         """Keep a hash at today's cost, if there is time for it now, and return the user with it."""

@@ -7,11 +7,13 @@ from typing import Protocol
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try: the name that was given, as `account_of` gives it, whether or not anybody has it; and where it came
-    from, empty when unknown. Without an account only the address counts.
+    from, empty when unknown. Without an account it is a client's, for which only the address counts.
     """
 
     account: str
     address: str
+    session: str = ""
+    """The session of the account's that whoever tries has proved to be in, by an access token."""
 
 
 class LoginGuard(Protocol):
@@ -23,11 +25,15 @@ class LoginGuard(Protocol):
 
     Who knows no password can lock an account, and again as soon as the lock is over. That does not lock its user out:
 
-    - An address from which the account logged in before is counted by itself. What others do elsewhere does not lock
-      the account there, and somebody who shares that address locks it there only.
+    - An address from which the account logged in or carried a session on is counted by itself. What others do
+      elsewhere does not lock the account there, and somebody who shares that address locks it there only.
+    - Who is in a session is counted by that session, wherever others try: the password can be changed from anywhere.
     - From a new address the user is locked out while the attack goes on, and `longest_pause` longer at the most. A try
       while the account is locked does not make it longer.
     - Tokens are not touched: whoever is logged in stays so, and refreshes.
+
+    What holds up an address holds up neither the accounts that are at home there nor who is in a session, as both are
+    counted by themselves; and programs with wrong secrets hold up no users, nor users them.
     """
 
     async def enter(self, attempt: Attempt) -> bool:
@@ -46,6 +52,10 @@ class LoginGuard(Protocol):
 
     async def succeeded(self, attempt: Attempt) -> None:
         """Note that the password was right."""
+        ...
+
+    async def recognised(self, attempt: Attempt) -> None:
+        """Note that the account is at home at the address: whoever is in a session of it has been there."""
         ...
 
     async def undecided(self, attempt: Attempt) -> None:

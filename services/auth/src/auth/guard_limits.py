@@ -15,15 +15,16 @@ class GuardLimits:
     An account: `failures` wrong passwords in a row, then a pause that doubles with each further one up to
     `longest_pause`; all is forgotten `forgotten` after the last. With the defaults that is 15 tries in the first
     sixteen minutes and then four an hour. Waiting to be forgotten takes 16 of the longest pauses and gives no more than
-    going on would. So an account has 35,000 tries a year at the most, and as many from each address of its own: too few
-    for a password that our policy let pass. (NIST SP 800-63B §5.2.2 allows 100 failures in a row, OWASP ASVS 2.2.1 100
-    an hour.)
+    going on would. So an account has 35,000 tries a year at the most from all addresses together that are not its own,
+    as many from each that is, and 2,900 in each of its sessions, which live 30 days: too few for a password that our
+    policy let pass. (NIST SP 800-63B §5.2.2 allows 100 failures in a row, OWASP ASVS 2.2.1 100 an hour.)
 
-    An address: `address_burst` tries at once, then `address_rate` a second; those with the right password do not count
-    once they are known to be right, so that an office behind one address is not held up by its own numbers. This is
-    against those who try one password at very many accounts.
+    An address: `address_burst` tries at once, then `address_rate` a second, of users, and as many of clients. Those
+    with the right password do not count once they are known to be right, so that an office behind one address is not
+    held up by its own numbers, nor do those of accounts whose own address it is. This is against those who try one
+    password at very many accounts. A client's right secret is never held up, as it cannot be guessed.
 
-    `known` is how long an address counts as one of the account's own after its last right password.
+    `known` is how long an address counts as one of the account's own after its last right password or refresh.
     """
 
     failures: int = 10

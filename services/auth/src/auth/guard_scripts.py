@@ -1,7 +1,8 @@
 """What the login guard does in Valkey in one step; commands of Redis 7.0 and older only.
 
 Of an account there are, in one slot: the tries in a row that were not right, or not yet; the same for each address of
-its own; and until when an address is one. Of an address, in another slot: its bucket. Every key expires some time after
+its own and each session; and until when an address is one. Of an address, in other slots: its bucket for users and the
+one for clients. Every key expires some time after
 it has stopped to matter; whether it matters is seen by the times in it. All scripts take the time as their first
 argument, in Unix seconds, or nothing for the time of Valkey, which is the same for all who ask.
 """
@@ -22,7 +23,8 @@ _TRIES: Final = (
     + """
 local forgotten, failures, pause, longest = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local scope = KEYS[1]
-if tonumber(redis.call('GET', KEYS[3]) or 0) > now then scope = KEYS[2] end
+local at_home = tonumber(redis.call('GET', KEYS[3]) or 0) > now
+if at_home or ARGV[7] == 'session' then scope = KEYS[2] end
 local kept = redis.call('HMGET', scope, 'tries', 'at', 'judged')
 local tries, at, judged = tonumber(kept[1] or 0), tonumber(kept[2] or 0), kept[3] == '1'
 if now - at >= forgotten then tries, at, judged = 0, now, false end
@@ -32,8 +34,11 @@ local function keep(tries, at, judged)
 end
 """
 )
-"""Takes the tries of the account or, where that address is one of its own, of the address; ARGV: the limits, and the
-milliseconds to keep what is kept."""
+"""Takes the tries of the account or, where that address is one of its own, of the address, or of the session; ARGV: the
+limits, the milliseconds to keep what is kept, and whether it is a session."""
+
+AT_HOME: Final = _TRIES + "return at_home and 1 or 0"
+"""Returns whether the address is one of the account's own."""
 
 ENTER: Final = (
     _TRIES
@@ -49,19 +54,27 @@ return 'open'
 
 FAILED: Final = _TRIES + "if tries >= failures then keep(tries, at, true) end"
 
-UNDECIDED: Final = _TRIES + "if tries > 1 then keep(tries - 1, at, true) else redis.call('DEL', scope) end"
-
-SUCCEEDED: Final = (
+UNDECIDED: Final = (
     _TRIES
     + """
-redis.call('DEL', scope)
-if ARGV[7] ~= '' then
-  redis.call('SET', KEYS[3], exactly(now + tonumber(ARGV[7])), 'PX', ARGV[8])
-end
+if tries > 1 then keep(tries - 1, at, true) else redis.call('DEL', scope) end
+return at_home and 1 or 0
 """
 )
-"""Takes, besides, for how many seconds the address is one of the account's own, or nothing where there is none; and the
-milliseconds to keep that."""
+"""Returns whether the address is one of the account's own."""
+
+_RECOGNISED: Final = """
+if ARGV[8] ~= '' then
+  redis.call('SET', KEYS[3], exactly(now + tonumber(ARGV[8])), 'PX', ARGV[9])
+end
+return at_home and 1 or 0
+"""
+
+RECOGNISED: Final = _TRIES + _RECOGNISED
+
+SUCCEEDED: Final = _TRIES + "redis.call('DEL', scope)" + _RECOGNISED
+"""Both return whether the address was one of the account's own before. They take, besides, for how many seconds it is
+one from then on, or nothing where there is none; and the milliseconds to keep that."""
 
 _BUCKET: Final = (
     _NOW

@@ -38,15 +38,16 @@ class MemoryGuard:
         self._limits = limits
         self._clock = clock
         self._addresses = Buckets(Rate(limits.address_rate, limits.address_burst), clock)
+        self._addresses_of_clients = Buckets(Rate(limits.address_rate, limits.address_burst), clock)
         self._tries: OrderedDict[tuple[str, str], _Tries] = OrderedDict()
-        """By account and, where that address is one of the account's own, address."""
+        """By account and, where it counts by itself, an address of the account's own or a session."""
         self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
         """Until when an address is one of the account's own."""
 
     async def enter(self, attempt: Attempt) -> bool:
         """Say whether the account may be tried, and count the try as a failure until it is known to be none."""
-        network = network_of(attempt.address)
-        if network and (wait := self._addresses.take(network)):
+        counts = self._counts_for_address(attempt)
+        if counts and (wait := self._buckets(attempt).take(network_of(attempt.address))):
             raise RateLimitError("too many logins from this address", retry_after=wait)
         if not attempt.account:
             return True
@@ -55,7 +56,8 @@ class MemoryGuard:
         if now - tries.at < self._limits.pause_after(tries.number):
             if tries.judged:
                 return False
-            self._addresses.give(network)
+            if counts:
+                self._give_back(attempt)
             raise RateLimitError("too many logins to this account at once", retry_after=BUSY)
         _keep(self._tries, scope, _Tries(tries.number + 1, now, judged=False))
         return True
@@ -70,18 +72,20 @@ class MemoryGuard:
     async def succeeded(self, attempt: Attempt) -> None:
         """Forget the failures, and know the address for one of the account's own."""
         self._tries.pop(self._scope(attempt), None)
+        if self._counts_for_address(attempt):
+            self._give_back(attempt)
+        await self.recognised(attempt)
+
+    async def recognised(self, attempt: Attempt) -> None:
+        """Know the address for one of the account's own."""
         network = network_of(attempt.address)
-        if not network:
-            return
-        self._addresses.give(network)
-        if attempt.account:
+        if network and attempt.account:
             _keep(self._known, (attempt.account, network), self._clock() + self._limits.known)
 
     async def undecided(self, attempt: Attempt) -> None:
         """Take the try back."""
-        network = network_of(attempt.address)
-        if network:
-            self._addresses.give(network)
+        if self._counts_for_address(attempt):
+            self._give_back(attempt)
         scope = self._scope(attempt)
         tries = self._find(scope, self._clock())
         if tries.number > 1:
@@ -91,8 +95,23 @@ class MemoryGuard:
 
     def _scope(self, attempt: Attempt) -> tuple[str, str]:
         """What the try is counted under."""
+        if attempt.session:
+            return attempt.account, f"session {attempt.session}"
+        return attempt.account, network_of(attempt.address) if self._is_at_home(attempt) else ""
+
+    def _is_at_home(self, attempt: Attempt) -> bool:
         own = attempt.account, network_of(attempt.address)
-        return own if self._known.get(own, -math.inf) > self._clock() else (attempt.account, "")
+        return self._known.get(own, -math.inf) > self._clock()
+
+    def _counts_for_address(self, attempt: Attempt) -> bool:
+        """Whether the try takes of what its address may do, or has taken."""
+        return bool(attempt.address) and not attempt.session and not self._is_at_home(attempt)
+
+    def _buckets(self, attempt: Attempt) -> Buckets:
+        return self._addresses if attempt.account else self._addresses_of_clients
+
+    def _give_back(self, attempt: Attempt) -> None:
+        self._buckets(attempt).give(network_of(attempt.address))
 
     def _find(self, scope: tuple[str, str], now: float) -> _Tries:
         tries = self._tries.get(scope)

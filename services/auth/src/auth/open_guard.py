@@ -48,6 +48,11 @@ class DegradingGuard:
         await self._own.succeeded(attempt)
         await _told(self._shared.succeeded, attempt)
 
+    async def recognised(self, attempt: Attempt) -> None:
+        """Tell both."""
+        await self._own.recognised(attempt)
+        await _told(self._shared.recognised, attempt)
+
     async def undecided(self, attempt: Attempt) -> None:
         """Tell both."""
         await self._own.undecided(attempt)

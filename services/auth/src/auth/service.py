@@ -106,8 +106,10 @@ class AuthService(AuthServiceServicer):
     async def ChangePassword(self, request: pb.ChangePasswordRequest, context: Context) -> Empty:
         """Gives the caller another password."""
         current, wanted = SecretStr(request.current_password), SecretStr(request.new_password)
-        subject = _principal().subject
-        await self._accounts.change_password(subject, current, wanted, self._caller(context), keep=request.family_id)
+        principal, caller = _principal(), self._caller(context)
+        await self._accounts.change_password(
+            principal.subject, current, wanted, caller, keep=request.family_id, session=principal.session_id
+        )
         return Empty()
 
     @override

@@ -13,7 +13,7 @@ from auth.issued import Issued
 from auth.recorder import Recorder
 from auth.repository import Clients
 from auth.scopes import granted
-from grpc_common.errors import AppException, UnauthorizedError
+from grpc_common.errors import UnauthorizedError
 
 
 class ClientRefusedError(UnauthorizedError):
@@ -40,7 +40,7 @@ class ServiceTokens:
         Raises:
             ClientRefusedError: they are not those of a client.
             ScopeRefusedError: a scope is asked for that it may not have.
-            RateLimitError: the address tries too often.
+            RateLimitError: they are not, and the address has tried too often.
             ExternalServiceError: the database cannot be reached, or tokens cannot be signed just now.
         """
         client = await self.authenticate(client_id, secret, caller)
@@ -58,19 +58,15 @@ class ServiceTokens:
     async def authenticate(self, client_id: str, secret: SecretStr, caller: Caller) -> Client:
         """Return the client with that secret; raises as `issue` does.
 
-        A client is not locked out, as its secret cannot be guessed: only the address is held up.
+        A client is not held up, as its secret has 256 bits and cannot be guessed; an address from which wrong ones come
+        is. So one program that goes on with an old secret is a burden to nobody else at its address.
         """
+        client = await self._clients.get(client_id)
+        if client is not None and client.is_proved_by(secret):
+            return client
         attempt = Attempt("", caller.address)
         await self._guard.enter(attempt)
-        try:
-            client = await self._clients.get(client_id)
-        except AppException:
-            await self._guard.undecided(attempt)
-            raise
-        if client is None or not client.is_proved_by(secret):
-            await self._guard.failed(attempt)
-            known, reason = ("", "unknown_client") if client is None else (client.id, "wrong_secret")
-            await self._recorder.record(Kind.CLIENT_REFUSED, caller, subject=known, client_id=known, reason=reason)
-            raise ClientRefusedError
-        await self._guard.succeeded(attempt)
-        return client
+        await self._guard.failed(attempt)
+        known, reason = ("", "unknown_client") if client is None else (client.id, "wrong_secret")
+        await self._recorder.record(Kind.CLIENT_REFUSED, caller, subject=known, client_id=known, reason=reason)
+        raise ClientRefusedError

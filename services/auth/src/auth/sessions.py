@@ -114,7 +114,9 @@ class Sessions:
         # Signed before the token is used up: who could not be answered for longer than the grace keeps the session.
         chosen = granted(scopes, frozenset(family.scopes))
         access = await self._sign(user, family, chosen)
-        return Session(access, chosen, await self._refresh.refresh(token, arrived, caller))
+        refreshed = await self._refresh.refresh(token, arrived, caller)
+        await self._credentials.recognise(user, caller)
+        return Session(access, chosen, refreshed)
 
     async def log_out(
         self, token: SecretStr, caller: Caller, client_id: str = FIRST_PARTY, *, everywhere: bool = False

@@ -36,24 +36,27 @@ class ValkeyGuard:
         self._enter = script(guard_scripts.ENTER)
         self._failed = script(guard_scripts.FAILED)
         self._succeeded = script(guard_scripts.SUCCEEDED)
+        self._recognised = script(guard_scripts.RECOGNISED)
         self._undecided = script(guard_scripts.UNDECIDED)
+        self._at_home = script(guard_scripts.AT_HOME)
         self._take = script(guard_scripts.TAKE)
         self._give = script(guard_scripts.GIVE)
 
     async def enter(self, attempt: Attempt) -> bool:
         """Say whether the account may be tried, and count the try as a failure until it is known to be none."""
-        network = network_of(attempt.address)
-        if network:
-            keys, values = self._bucket(network)
-            wait = float(await self._link.ask(lambda: self._take(keys, values)))
+        keys, values = self._tries(attempt)
+        asked = attempt.account and attempt.address and not attempt.session
+        at_home = bool(asked) and bool(await self._link.ask(lambda: self._at_home(keys, values)))
+        if _counts_for_address(attempt, at_home=at_home):
+            bucket, limits = self._bucket(attempt)
+            wait = float(await self._link.ask(lambda: self._take(bucket, limits)))
             if wait:
                 raise RateLimitError("too many logins from this address", retry_after=wait)
         if not attempt.account:
             return True
-        keys, values = self._tries(attempt)
         answer = await self._link.ask(lambda: self._enter(keys, values))
         if answer == b"busy":
-            await self._give_back(attempt)
+            await self._give_back(attempt, at_home=at_home)
             raise RateLimitError("too many logins to this account at once", retry_after=BUSY)
         return bool(answer == b"open")
 
@@ -65,35 +68,48 @@ class ValkeyGuard:
 
     async def succeeded(self, attempt: Attempt) -> None:
         """Forget the failures, and know the address for one of the account's own."""
-        await self._give_back(attempt)
+        at_home = False
         if attempt.account:
             keys, values = self._tries(attempt)
-            known = [repr(self._limits.known), _milliseconds(self._limits.known)] if attempt.address else ["", ""]
-            await self._link.ask(lambda: self._succeeded(keys, [*values, *known]))
+            at_home = await self._link.ask(lambda: self._succeeded(keys, [*values, *self._known(attempt)]))
+        await self._give_back(attempt, at_home=bool(at_home))
+
+    async def recognised(self, attempt: Attempt) -> None:
+        """Know the address for one of the account's own."""
+        if attempt.account and attempt.address:
+            keys, values = self._tries(attempt)
+            await self._link.ask(lambda: self._recognised(keys, [*values, *self._known(attempt)]))
 
     async def undecided(self, attempt: Attempt) -> None:
         """Take the try back."""
-        await self._give_back(attempt)
+        at_home = False
         if attempt.account:
             keys, values = self._tries(attempt)
-            await self._link.ask(lambda: self._undecided(keys, values))
+            at_home = await self._link.ask(lambda: self._undecided(keys, values))
+        await self._give_back(attempt, at_home=bool(at_home))
 
-    async def _give_back(self, attempt: Attempt) -> None:
-        if network := network_of(attempt.address):
-            keys, values = self._bucket(network)
+    async def _give_back(self, attempt: Attempt, *, at_home: bool) -> None:
+        if _counts_for_address(attempt, at_home=at_home):
+            keys, values = self._bucket(attempt)
             await self._link.ask(lambda: self._give(keys, values))
+
+    def _known(self, attempt: Attempt) -> list[str | int]:
+        return [repr(self._limits.known), _milliseconds(self._limits.known)] if attempt.address else ["", ""]
 
     def _tries(self, attempt: Attempt) -> tuple[list[str], list[str | int]]:
         """The keys of an account, in one slot of a cluster, and what the scripts want to know."""
         limits = self._limits
         account, network = self._hidden(attempt.account), self._hidden(network_of(attempt.address))
-        keys = [f"auth:guard:{{{account}}}:{what}" for what in ("tries", f"tries:{network}", f"known:{network}")]
+        own = self._hidden(f"session {attempt.session}") if attempt.session else network
+        keys = [f"auth:guard:{{{account}}}:{what}" for what in ("tries", f"tries:{own}", f"known:{network}")]
         numbers = (limits.forgotten, limits.failures, limits.pause, limits.longest_pause)
-        return keys, [self._now(), *map(repr, numbers), _milliseconds(limits.forgotten)]
+        kind = "session" if attempt.session else ""
+        return keys, [self._now(), *map(repr, numbers), _milliseconds(limits.forgotten), kind]
 
-    def _bucket(self, network: str) -> tuple[list[str], list[str | int]]:
+    def _bucket(self, attempt: Attempt) -> tuple[list[str], list[str | int]]:
         rate, burst = self._limits.address_rate, self._limits.address_burst
-        key = f"auth:guard:{{{self._hidden(network)}}}:bucket"
+        what = "bucket" if attempt.account else "clients"
+        key = f"auth:guard:{{{self._hidden(network_of(attempt.address))}}}:{what}"
         return [key], [self._now(), repr(rate), burst, _milliseconds(burst / rate)]
 
     def _now(self) -> str:
@@ -101,6 +117,11 @@ class ValkeyGuard:
 
     def _hidden(self, text: str) -> str:
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16).hexdigest()
+
+
+def _counts_for_address(attempt: Attempt, *, at_home: bool) -> bool:
+    """Whether the try takes of what its address may do, or has taken."""
+    return bool(attempt.address) and not attempt.session and not at_home
 
 
 def _milliseconds(seconds: float) -> int:
