@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from client_kit import Server, Stub, make_factory, path, serving, settled, text
-from grpc_common.client.breaker import BreakerState
+from grpc_common.client.breaker import BreakerState, CircuitBreakerConfig
 from grpc_common.client.metadata import checked
-from grpc_common.client.remote_error import RemoteError
+from grpc_common.client.remote_error import CircuitOpenError, RemoteError
 
 KINDS = {"unary_unary": "Write", "unary_stream": "List", "stream_unary": "Pour", "stream_stream": "Chat"}
 REPEATED = {"unary_unary": "Put", "unary_stream": "Watch", "stream_unary": "Gather", "stream_stream": "Talk"}
@@ -404,3 +404,34 @@ async def test_a_stream_of_requests_ends_with_its_deadline(name):
                 with pytest.raises(RemoteError) as late:
                     await call
             assert late.value.status is StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("problem", ["raises", "tells", "gives what cannot be sent"])
+async def test_credentials_that_fail_speak_against_nobody(problem):
+    """Core says UNAVAILABLE, as if the target were away."""
+
+    class Failing(grpc.AuthMetadataPlugin):
+        def __call__(self, context, callback):
+            if problem == "raises":
+                raise BrokenError("no token")
+            if problem == "tells":
+                callback((), BrokenError("no token"))
+            else:
+                callback((("X-A", "1"),), None)
+
+    failing = grpc.metadata_call_credentials(Failing())
+    local, served = grpc.local_channel_credentials(), Server(**SERVED)
+    async with (
+        make_factory(circuit_breaker_config=CircuitBreakerConfig(1)) as factory,
+        serving(served, credentials=grpc.local_server_credentials()) as target,
+    ):
+        channel = await factory.create_channel(target.replace("localhost", "127.0.0.1"), credentials=local)
+        for kind, name in METHODS:
+            method = getattr(Stub(channel), name)
+            for _ in range(3):
+                with pytest.raises(RemoteError) as failed:
+                    await finish(method(requests(kind, text()), credentials=failing, timeout=30))
+                assert failed.value.status is StatusCode.UNAVAILABLE
+                assert not isinstance(failed.value, CircuitOpenError)
+            assert (await finish(method(requests(kind, text()), timeout=30))).value == "served"
+        assert channel.connection.budget.tokens == channel.connection.budget.maximum

@@ -43,6 +43,8 @@ from grpc_common.trace_context import inject
 CIRCUIT_OPEN: Final = "CIRCUIT_OPEN"
 DEADLINE_SPENT: Final = "DEADLINE_SPENT"
 CHANNEL_CLOSED: Final = "CHANNEL_CLOSED"
+TOKENLESS: Final = ("Getting metadata from plugin failed", "Illegal metadata")
+"""What core says, with UNAVAILABLE, when call credentials raise an error or give metadata that cannot be sent."""
 PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
 """How many attempts of the call there were before (gRFC A6); the first one has none, and core may remove it."""
 
@@ -54,7 +56,7 @@ class ClientCall:
 
     __slots__ = ("attempts", "compression", "credentials", "deadline", "ended", "error", "given",
                  "hedges", "inner", "metadata", "method", "problem", "repeatable", "span", "started",
-                 "status", "ticket", "unsent", "wait_for_ready")  # fmt: skip
+                 "status", "ticket", "tokenless", "unsent", "wait_for_ready")  # fmt: skip
 
     def __init__(
         self,
@@ -84,6 +86,8 @@ class ClientCall:
         self.error: RemoteError | None = None
         self.problem: BaseException | None = None
         """What our own side has raised; it ends the call, says nothing of the target, and its caller gets it."""
+        self.tokenless = False
+        """Whether the last attempt failed because our own credentials gave nothing to send."""
         self.unsent = False
         """Whether the target waits for a request that our own side has not given yet."""
         self.ended = False
@@ -162,7 +166,8 @@ class ClientCall:
             attempts=self.attempts,
         )
         budget = method.connection.budget
-        if error.status is StatusCode.DEADLINE_EXCEEDED and not self._was_fair():
+        self.tokenless = error.details().startswith(TOKENLESS)
+        if self.tokenless or (error.status is StatusCode.DEADLINE_EXCEEDED and not self._was_fair()):
             pass  # it says nothing of the target
         elif error.status in method.plan.codes or pushback(trailers) is not None:
             budget.failed()
@@ -242,7 +247,11 @@ class ClientCall:
         if not ticket:
             return
         breaker = self.method.breaker
-        if status is StatusCode.CANCELLED or (status is StatusCode.DEADLINE_EXCEEDED and not self._was_fair()):
+        if (
+            self.tokenless
+            or status is StatusCode.CANCELLED
+            or (status is StatusCode.DEADLINE_EXCEEDED and not self._was_fair())
+        ):
             breaker.neither(ticket)
         elif status in INFRASTRUCTURE:
             breaker.failure(ticket)
