@@ -124,8 +124,9 @@ async def test_the_headers_of_the_first_settle_a_race():
     retry = RetryConfig(hedge_ratio=1.0, hedge_delay=0.01)
     async with make_factory(retry_config=retry) as factory, serving(served) as target:
         stub = Stub(await factory.create_channel(target, secure=False))
-        with pytest.raises(RemoteError) as failed:
-            await stub.Read(text(), timeout=30)
+        async with asyncio.timeout(20):
+            with pytest.raises(RemoteError) as failed:
+                await stub.Read(text(), timeout=60)
         let_go.set()
     assert failed.value.code() is StatusCode.UNAVAILABLE
     assert failed.value.details() == "cut off"
