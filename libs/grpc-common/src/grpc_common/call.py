@@ -11,6 +11,7 @@ import grpc
 from opentelemetry.trace import SpanContext
 
 from grpc_common.policy import MethodPolicy, declared_method, policy_of
+from grpc_common.reply_context import ReplyContext
 
 if TYPE_CHECKING:
     from grpc_common.served import Served
@@ -97,6 +98,7 @@ class Call:
         "_metadata",
         "after_write",
         "context",
+        "core",
         "correlation_id",
         "counted",
         "cut",
@@ -121,8 +123,10 @@ class Call:
         self.method = method
         self._metadata: Metadata | None = None
         self._headers: dict[str, str | bytes] | None = None
-        self.context = context
-        """The servicer context; any runtime's, or our codec's thin proxy around it."""
+        self.core = context
+        """The runtime's servicer context itself, for what every call asks of it."""
+        self.context: Any = ReplyContext(context)
+        """The same behind proxies that refuse what cannot be sent, and parse messages: what handlers are given."""
         self.served: Served | None = None
         """The handler that this call came to, once a chain has begun it."""
         self.started = perf_counter()
@@ -162,7 +166,7 @@ class Call:
         metadata = self._metadata
         if metadata is None:
             # grpc.aio makes new tuples each time, which costs more than most interceptors.
-            metadata = self._metadata = tuple(self.context.invocation_metadata() or ())
+            metadata = self._metadata = tuple(self.core.invocation_metadata() or ())
         return metadata
 
     @property

@@ -188,7 +188,7 @@ def with_messages(method: Method, call_next: Run, *, passes: bool) -> Run:
             served: Any = call.served
             data = request if type(request) is bytes else await _only(call, request, call.context, term)
             reply = await call_next(call, served.parse(data))
-            return served.serialize(reply) if call.context.code() in _OK else b""
+            return served.serialize(reply) if call.core.code() in _OK else b""
 
         return unary
 
@@ -206,7 +206,7 @@ def with_messages(method: Method, call_next: Run, *, passes: bool) -> Run:
         if method.response_streaming:
             return None
         # A handler that has set an error status need not reply, and core throws away what it does reply.
-        return served.serialize(reply) if call.context.code() in _OK else b""
+        return served.serialize(reply) if call.core.code() in _OK else b""
 
     return streamed
 

@@ -28,11 +28,11 @@ def correlate(call: Call) -> str:
 
 def send_back(call: Call) -> None:
     """Put the correlation id among the trailers, again if the handler has set others meanwhile."""
-    trailers = call.context.trailing_metadata() or ()
+    trailers = call.core.trailing_metadata() or ()
     ours = (KEY, call.correlation_id)
     if ours not in trailers:
         others = tuple(pair for pair in trailers if pair[0] != KEY)
-        call.context.set_trailing_metadata((*others, ours))
+        call.core.set_trailing_metadata((*others, ours))
 
 
 def correlation_id() -> str:

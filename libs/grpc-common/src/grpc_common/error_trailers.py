@@ -12,13 +12,14 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import StatusCode
 
+from grpc_common.bearable_wait import bearable_wait
 from grpc_common.errors import AppException, ValidationError
 from meshwork.common.v1 import errors_pb2
 
 DETAIL_KEY: Final = "error-detail-bin"
 STATUS_KEY: Final = "grpc-status-details-bin"
 
-# All metadata of a reply shares 8 KiB by default (grpc.max_metadata_size), and core may lose the whole status above.
+# All metadata of a reply shares `metadata_size.MAX_REPLY`, and core may lose the whole status above.
 MAX_TEXT: Final = 512
 MAX_DETAIL: Final = 1024
 MAX_STATUS: Final = 2048
@@ -37,18 +38,25 @@ def error_trailers(
     """Return both trailers. `domain` says whose reasons these are; `facts` join the error's own metadata."""
     known = exception if isinstance(exception, AppException) else None
     code = error_code(exception, status)
-    metadata = {clip(key, 64): clip(value, MAX_TEXT) for key, value in (known.metadata if known else {}).items()}
-    metadata |= facts
+    told = {clip(key, 64): clip(value, MAX_TEXT) for key, value in (known.metadata if known else {}).items()}
+    metadata = {**facts, **told, **facts}  # the facts come first: of what is too much, the last is left out
     detail = _detail(code, message, known.field if known else "", metadata)
     packed = status_pb2.Status(code=_number(status), message=clip(message, MAX_TEXT))
     _add(packed, error_details_pb2.ErrorInfo(reason=code, domain=domain, metadata=detail.metadata))
-    if (seconds := getattr(known, "retry_after", None)) is not None:
-        delay = duration_pb2.Duration()
-        delay.FromNanoseconds(max(0, int(seconds * 1e9)))
+    if (delay := retry_delay(getattr(known, "retry_after", None))) is not None:
         _add(packed, error_details_pb2.RetryInfo(retry_delay=delay))
     if isinstance(known, ValidationError) and known.violations:
         _add(packed, _bad_request(known, MAX_STATUS - packed.ByteSize()))
     return (DETAIL_KEY, detail.SerializeToString()), (STATUS_KEY, packed.SerializeToString())
+
+
+def retry_delay(seconds: object) -> duration_pb2.Duration | None:
+    """Return `seconds` as they can be waited; None where they are no number."""
+    if (bounded := bearable_wait(seconds)) is None:
+        return None
+    delay = duration_pb2.Duration()
+    delay.FromNanoseconds(int(bounded * 1e9))
+    return delay
 
 
 def error_details(error: AppException) -> list[errors_pb2.ErrorDetail]:

@@ -5,12 +5,11 @@ from typing import Final
 
 from grpc import StatusCode
 
+from grpc_common.bearable_wait import bearable_wait
 from grpc_common.errors import AppException
 
 CHALLENGE: Final = "www-authenticate"
 WAIT: Final = "retry-after"
-LONGEST_WAIT: Final = 86_400.0
-"""Seconds: nothing of ours is held up for longer than a day."""
 
 
 def http_hints(error: BaseException, status: StatusCode) -> tuple[tuple[str, str], ...]:
@@ -21,9 +20,9 @@ def http_hints(error: BaseException, status: StatusCode) -> tuple[tuple[str, str
     """
     if status is StatusCode.UNAUTHENTICATED:
         return ((CHALLENGE, _challenge(error)),)
-    wait = getattr(error, "retry_after", None)
-    if isinstance(error, AppException) and isinstance(wait, int | float) and not math.isnan(wait):
-        return ((WAIT, str(math.ceil(min(max(wait, 1.0), LONGEST_WAIT)))),)
+    wait = bearable_wait(getattr(error, "retry_after", None))
+    if isinstance(error, AppException) and wait is not None:
+        return ((WAIT, str(math.ceil(max(wait, 1.0)))),)
     return ()
 
 

@@ -8,6 +8,8 @@ MAX_BAGGAGE: Final = 8 * 1024
 """Bytes of a `baggage` header that everybody must pass on (W3C Baggage §3.3.2)."""
 MAX_FROM_OUTSIDE: Final = MAX_TOKEN + MAX_BAGGAGE + 8 * 1024
 """Bytes a caller may send to the edge of a mesh: a token, baggage, and as much again as either for all the rest."""
+FIELD_OVERHEAD: Final = 32
+"""Bytes that HTTP/2 counts for each field beside its name and value (RFC 9113 §6.5.2)."""
 MAX_METADATA: Final = MAX_FROM_OUTSIDE + 8 * 1024
 """Bytes that one side takes of the other: what came from outside, with what proxies add to it on the way, and with the
 32 that HTTP/2 counts for each field (RFC 9113 §6.5.2), of which proxies take a hundred.

@@ -1,16 +1,16 @@
 """How a call ended: one answer for all that observe calls."""
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc import StatusCode
 from grpc.aio import AbortError
 
 from grpc_common.call import Call
+from grpc_common.reply_context import status_of
 
 _FINE: Final = frozenset({None, StatusCode.OK})
-_BY_NUMBER: Final = {status.value[0]: status for status in StatusCode}
 
 
 def outcome(call: Call, exception: BaseException | None) -> StatusCode:
@@ -19,7 +19,7 @@ def outcome(call: Call, exception: BaseException | None) -> StatusCode:
     A call whose client has gone, or cut by the server's stop, is CANCELLED; one whose time was up, DEADLINE_EXCEEDED.
     """
     # Once core has sent or been told a status no later exception changes it; core has None for one nobody has set.
-    status = _status(call.context.code())
+    status = _status(call.core.code())
     if exception is None:
         if status in _FINE and is_cancelled():  # the handler kept the cancellation to itself
             return _cut(call)
@@ -28,7 +28,7 @@ def outcome(call: Call, exception: BaseException | None) -> StatusCode:
         return status or StatusCode.UNKNOWN
     if lost_client(exception):  # also where it was an abort that core could not send
         return _cut(call)
-    if call.context.done() and status is not None:
+    if call.core.done() and status is not None:
         return status
     if isinstance(exception, asyncio.CancelledError):
         return _cut(call)
@@ -58,11 +58,9 @@ def _cut(call: Call) -> StatusCode:
 
 def has_time(call: Call) -> bool:
     """Say whether the caller still waits; a call without deadline has all the time there is."""
-    remaining = call.context.time_remaining()
+    remaining = call.core.time_remaining()
     return remaining is None or remaining > 0
 
 
-def _status(code: StatusCode | int | None) -> StatusCode | None:
-    if code is None or isinstance(code, StatusCode):
-        return code
-    return _BY_NUMBER.get(code, StatusCode.UNKNOWN)
+def _status(code: Any) -> StatusCode | None:
+    return None if code is None else status_of(code)

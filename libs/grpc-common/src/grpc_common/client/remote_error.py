@@ -29,7 +29,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode, aio
 
-from grpc_common.error_trailers import DETAIL_KEY, STATUS_KEY
+from grpc_common.error_trailers import DETAIL_KEY, STATUS_KEY, retry_delay
 from grpc_common.errors import (
     AbortedError,
     AppException,
@@ -44,7 +44,6 @@ from grpc_common.errors import (
     UnauthorizedError,
     ValidationError,
 )
-from grpc_common.policy import LONGEST
 from meshwork.common.v1 import errors_pb2
 
 type Trailers = tuple[tuple[str, str | bytes], ...]
@@ -222,10 +221,8 @@ def own_error[E: RemoteError](
     """Return an error that no server has sent; its trailers say so in the standard form."""
     packed = status_pb2.Status(code=status.value[0], message=message)
     packed.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=OURS))
-    if retry_after is not None:
-        info = error_details_pb2.RetryInfo()
-        info.retry_delay.FromNanoseconds(int(min(retry_after, LONGEST) * 1e9))
-        packed.details.add().Pack(info)
+    if (delay := retry_delay(retry_after)) is not None:
+        packed.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     trailers = ((STATUS_KEY, packed.SerializeToString()),)
     return make_error(
         cls, status, message, method=method, reason=reason, domain=OURS, retry_after=retry_after, trailers=trailers

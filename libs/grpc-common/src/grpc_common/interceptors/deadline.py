@@ -22,7 +22,7 @@ class DeadlineInterceptor(Interceptor):
         term = Term(cap, TimeoutError) if cap is not None else None
 
         async def run(call: Call, request: Any) -> Any:
-            asked = call.context.time_remaining()
+            asked = call.core.time_remaining()
             if asked is not None and (cap is None or asked <= cap):
                 call.deadline = monotonic() + min(asked, LONGEST)
                 if asked <= 0:

@@ -11,11 +11,12 @@ from opentelemetry import trace
 
 from grpc_common.call import Call, Method, Run
 from grpc_common.chain import Interceptor
-from grpc_common.correlation import send_back
+from grpc_common.correlation import KEY, send_back
 from grpc_common.error_trailers import MAX_TEXT, clip, error_code, error_trailers
 from grpc_common.errors import INTERNAL_MESSAGE, AppException, exception_to_status
 from grpc_common.http_hints import http_hints
 from grpc_common.outcome import is_cancelled, lost_client
+from grpc_common.reply_context import MAX_PAIRS, Pairs, size_of
 from grpc_common.trace_context import span_of
 
 WRITE_ENDS_WITHIN = 0.02
@@ -78,13 +79,29 @@ async def abort(call: Call, raised: BaseException) -> Never:
         await asyncio.sleep(WRITE_ENDS_WITHIN)
     if call.correlation_id:
         send_back(call)
-    details = error_trailers(error, status, message, domain=call.method.service, facts=facts)
-    ours = (*details, *http_hints(error, status))
-    mine = {key for key, _ in ours}
-    others = tuple(pair for pair in context.trailing_metadata() or () if pair[0] not in mine)
     # The text is the same as in the trailers' Status.
-    await context.abort(status, clip(message, MAX_TEXT), (*others, *ours))
+    text = clip(message, MAX_TEXT)
+    try:
+        trailers = _trailers(call, error, status, message, facts)
+    except Exception:  # noqa: BLE001  # whatever it is, the status is to be told
+        _log.exception("error details left out", method=call.method.path)
+        trailers = tuple(pair for pair in context.trailing_metadata() or () if pair[0] == KEY)
+    await context.abort(status, text, trailers)
     raise AssertionError("abort returned")
+
+
+def _trailers(call: Call, error: BaseException, status: StatusCode, message: str, facts: dict[str, str]) -> Pairs:
+    details = error_trailers(error, status, message, domain=call.method.service, facts=facts)
+    ours: Pairs = (*details, *http_hints(error, status))
+    mine = {key for key, _ in ours}
+    others: Pairs = tuple(pair for pair in call.core.trailing_metadata() or () if pair[0] not in mine)
+    room = MAX_PAIRS - MAX_TEXT * 2 - size_of(ours)  # the text takes up to three bytes for one
+    if (size := size_of(others)) > room:
+        # What failed matters more than what the handler had to say before.
+        left_out = sorted({key for key, _ in others} - {KEY})
+        _log.warning("trailers left out", method=call.method.path, keys=left_out, bytes=size, room=room)
+        others = tuple(pair for pair in others if pair[0] == KEY)
+    return (*others, *ours)
 
 
 def single(error: BaseException) -> BaseException:

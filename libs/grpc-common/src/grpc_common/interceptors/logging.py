@@ -66,7 +66,7 @@ def _line(call: Call, status: StatusCode) -> AccessLine:
         time.time(),
         perf_counter() - call.started,
         call.correlation_id,
-        call.context.peer(),
+        call.core.peer(),
         call.principal.subject if call.principal is not None else None,
         call.deadline - monotonic() if call.deadline is not None else None,
         call.received,

@@ -79,4 +79,4 @@ def caller(call: Call, *, behind_mesh: bool = False) -> str:
     """Return the subject of the principal, or the network of who has none."""
     if call.principal is not None:
         return f"{call.principal.issuer} {call.principal.subject}"
-    return network_of(address_of(str(call.context.peer()), call.metadata, behind_mesh=behind_mesh))
+    return network_of(address_of(str(call.core.peer()), call.metadata, behind_mesh=behind_mesh))
