@@ -31,6 +31,7 @@ from grpc_common.listener import (
     remove_socket,
     tcp_address,
 )
+from grpc_common.loop_watch import LoopWatch
 from grpc_common.reflection import add_reflection
 from grpc_common.registration import check_generic, check_registered
 from grpc_common.settings import GRPCServerSettings, SettingsError, TLSSettings, plaintext_refusal
@@ -92,6 +93,7 @@ class GRPCServer:
         self._registered: dict[str, dict[str, Handler]] = {}
         self._server: aio.Server | None = None
         self._ended: asyncio.Future[Any] | None = None
+        self._watch: LoopWatch | None = None
         self._socket_inode = 0
         self._without_policy = without_policy
         self._on_drain: list[Callable[[], None]] = []
@@ -198,6 +200,8 @@ class GRPCServer:
             current_calls.reset(token)
         if self._health is not None:
             await self._health.start()
+        self._watch = LoopWatch.of_running_loop()
+        self._watch.start()
         self._ended = asyncio.ensure_future(server.wait_for_termination())
 
     def _complete(self) -> None:
@@ -270,6 +274,9 @@ class GRPCServer:
             callback()
         await self._drain(server, stopping)
         self._workers.shutdown(wait=False)
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
         remove_socket(self.unix_socket, self._socket_inode)
 
     async def _drain(self, server: aio.Server, stopping: asyncio.Future[Any]) -> None:
