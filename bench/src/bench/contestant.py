@@ -7,9 +7,12 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 from grpc import aio
+
+from bench.before import environment
 
 SERVER_CORE = 0
 LOAD_CORE = 1
@@ -21,23 +24,32 @@ class Running:
 
     target: str
     process: psutil.Process
+    child: asyncio.subprocess.Process
 
 
 @asynccontextmanager
-async def running(module: str, contestant: str, log: str) -> AsyncIterator[Running]:
+async def running(module: str, contestant: str, log: str, tree: Path | None = None) -> AsyncIterator[Running]:
     """Start `python -m module contestant`; its first line of output is the address it serves.
 
-    What it logs goes to the file `log`, so that writing log lines costs every contestant the same.
+    What it logs goes to the file `log`, so that writing log lines costs every contestant the same. It takes the library
+    of `tree`, if that is given.
     """
     with open(log, "wb") as sink:  # noqa: ASYNC230, PTH123
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, contestant, stdout=asyncio.subprocess.PIPE, stderr=sink
+            sys.executable,
+            "-m",
+            module,
+            contestant,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=sink,
+            env=environment(tree),
         )
     try:
         line = await asyncio.wait_for(process.stdout.readline(), 30) if process.stdout else b""
         if not line:
             raise RuntimeError(f"{contestant} did not start; its log is {log}")
-        yield Running(line.decode().strip(), psutil.Process(process.pid))
+        yield Running(line.decode().strip(), psutil.Process(process.pid), process)
     finally:
         if process.returncode is None:
             process.terminate()

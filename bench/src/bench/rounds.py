@@ -4,6 +4,7 @@ import statistics
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,8 @@ class Effort:
 
     rounds: int
     seconds: float
+    before: Path | None = None
+    """A tree whose library competes, too, where the benchmark can have it."""
 
 
 @dataclass(frozen=True, slots=True)

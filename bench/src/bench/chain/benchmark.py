@@ -15,6 +15,10 @@ from bench.rounds import Effort, Turn, play
 
 CONTESTANTS: Final = ("bare", "chain", "stock", "kit", "bare+uvloop", "chain+uvloop")
 STREAMS: Final = ("bare", "chain")
+STREAM: Final = " stream"
+BEFORE: Final = "chain, before"
+COMPARED: Final = ("bare", "chain", BEFORE)
+"""Who competes where the library of an earlier commit does."""
 CONCURRENCY: Final = 32
 MESSAGES: Final = 500
 """Messages of one streaming call."""
@@ -34,18 +38,21 @@ async def measure(effort: Effort) -> Report:
         os.environ["BENCH_KEYS"] = str(folder)
         servers: dict[str, Running] = {}
         stubs = {}
-        for name in CONTESTANTS:
+        contestants = CONTESTANTS if effort.before is None else COMPARED
+        for name in contestants:
             log = str(folder / f"{name}.log")
-            servers[name] = await stack.enter_async_context(running("bench.chain.server", name, log))
+            tree = effort.before if name == BEFORE else None
+            server = running("bench.chain.server", name.partition(",")[0], log, tree)
+            servers[name] = await stack.enter_async_context(server)
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(servers[name].target))
             stubs[name] = rpc.ItemServiceStub(channel)
         metadata = [(("authorization", f"Bearer {token}"),) for token in tokens]
         request = pb.GetItemRequest(id="018f3f6e-7b1a-7cc0-9a43-2f2f6c1d2e3f")
 
         async def turn(contestant: str) -> Turn:
-            name, _, kind = contestant.partition(" ")
+            name = contestant.removesuffix(STREAM)
             stub, server = stubs[name], servers[name].process
-            if kind:
+            if contestant.endswith(STREAM):
                 many = pb.ListItemsRequest(page_size=MESSAGES)
 
                 async def stream(sent: Sequence[tuple[str, str]]) -> int:
@@ -59,7 +66,8 @@ async def measure(effort: Effort) -> Report:
 
             return await Load(CONCURRENCY, metadata).run(get, server, effort.seconds)
 
-        results = await play([*CONTESTANTS, *(f"{name} stream" for name in STREAMS)], turn, effort)
+        streams = STREAMS if effort.before is None else (*STREAMS, BEFORE)
+        results = await play([*contestants, *(f"{name}{STREAM}" for name in streams)], turn, effort)
 
     def faster(one: str, other: str) -> Sequence[float]:
         def ratio(turns: Mapping[str, Turn]) -> float:
@@ -67,6 +75,13 @@ async def measure(effort: Effort) -> Report:
 
         return results.ratios(ratio)
 
+    if effort.before is not None:
+        compared = [
+            Ratio("chain_vs_bare", faster("chain", "bare"), 0.85),
+            Ratio("chain_vs_before", faster("chain", BEFORE)),
+            Ratio("stream_vs_before", faster(f"chain{STREAM}", f"{BEFORE}{STREAM}")),
+        ]
+        return Report("chain", effort, results, compared)
     ratios = [
         Ratio("chain_vs_bare", faster("chain", "bare"), 0.85),
         Ratio("chain_vs_stock", faster("chain", "stock"), 2.5),

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import uvloop
 
@@ -17,13 +17,14 @@ pin(SERVER_CORE)
 import structlog  # noqa: E402  # grpc's threads must begin on their core
 from grpc import aio  # noqa: E402
 from opentelemetry.sdk.trace import TracerProvider  # noqa: E402
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult  # noqa: E402
+from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: E402
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: E402
 from prometheus_client import CollectorRegistry  # noqa: E402
 
 from bench.chain import kit, stock  # noqa: E402
 from bench.chain.shop import Shop  # noqa: E402
 from bench.chain.tokens import AUDIENCE, ISSUER  # noqa: E402
+from bench.nowhere import Nowhere  # noqa: E402
 from grpc_common.chain import Chain  # noqa: E402
 from grpc_common.default_chain import default_interceptors  # noqa: E402
 from grpc_common.jwks import JWKSFile  # noqa: E402
@@ -34,14 +35,6 @@ from meshwork.items.v1.items_service_pb2_grpc import add_ItemServiceServicer_to_
 
 SAMPLED: Final = 0.01
 KEYS: Final = Path(os.environ["BENCH_KEYS"])
-
-
-class Nowhere(SpanExporter):
-    """Takes spans and throws them away: every contestant's spans go here."""
-
-    def export(self, spans: Sequence[Any]) -> SpanExportResult:  # noqa: ARG002
-        """Say that all is well."""
-        return SpanExportResult.SUCCESS
 
 
 def stock_tracing() -> TracerProvider:

@@ -22,7 +22,9 @@ def write_keys(folder: Path) -> list[str]:
     jwk = json.loads(ECAlgorithm.to_jwk(key.public_key())) | {"kid": KEY_ID, "use": "sig", "alg": "ES256"}
     (folder / "jwks.json").write_text(json.dumps({"keys": [jwk]}))
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return [jwt.encode(claims(number), pem, "ES256", headers={"kid": KEY_ID}) for number in range(TOKENS)]
+    return [
+        jwt.encode(claims(number), pem, "ES256", headers={"kid": KEY_ID, "typ": "at+jwt"}) for number in range(TOKENS)
+    ]
 
 
 def claims(number: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import psutil
 
+from bench.client.callers import ask, turn_of
 from bench.contestant import LOAD_CORE, pin, running
 from bench.load import Load
 from bench.report import Ratio, Report
@@ -17,14 +18,18 @@ COSTS: Final = ("bare client", "whole client")
 GAINS: Final = ("unhedged", "hedged")
 SAMPLED: Final = 0.01
 NO_METADATA: Final = ((),)
+BEFORE: Final = "whole client, before"
 
 
 async def measure(effort: Effort) -> Report:
     """Run the benchmark; CPU is that of this process, in which all clients run, per OK call."""
+    if effort.before is not None:
+        return await compare(effort, effort.before)
     pin(LOAD_CORE)
     import grpc.aio  # its threads must begin on their core
     from prometheus_client import CollectorRegistry
 
+    from bench.nowhere import Nowhere
     from grpc_common.client.factory import GRPCClientFactory
     from grpc_common.client.retry_config import RetryConfig
     from grpc_common.traces import Tracing
@@ -36,7 +41,7 @@ async def measure(effort: Effort) -> Report:
         prompt = await stack.enter_async_context(running("bench.client.server", "prompt", str(folder / "prompt.log")))
         uneven = await stack.enter_async_context(running("bench.client.server", "uneven", str(folder / "uneven.log")))
         registry = CollectorRegistry()
-        tracer = Tracing("bench", ratio=SAMPLED, exporter=_nowhere()).tracer
+        tracer = Tracing("bench", ratio=SAMPLED, exporter=Nowhere()).tracer
 
         async def stub_of(target: str, **retry: Any) -> Any:
             factory = await stack.enter_async_context(
@@ -91,14 +96,28 @@ async def measure(effort: Effort) -> Report:
     return Report("client", effort, results, ratios, cpu_of="client")
 
 
-def _nowhere() -> Any:
-    from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+async def compare(effort: Effort, before: Path) -> Report:
+    """Run the clients as processes of their own, one of them with the library of `before`."""
+    clients = {"bare client": ("bare", None), "whole client": ("whole", None), BEFORE: ("whole", before)}
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = await stack.enter_async_context(running("bench.client.server", "prompt", str(folder / "prompt.log")))
+        callers = {}
+        for name, (kind, tree) in clients.items():
+            log = str(folder / f"{name}.log")
+            callers[name] = await stack.enter_async_context(running("bench.client.caller", kind, log, tree))
+            await ask(callers[name], server.target)
 
-    class Nowhere(SpanExporter):
-        """Takes spans and throws them away."""
+        async def turn(contestant: str) -> Turn:
+            return await turn_of(callers[contestant], effort.seconds)
 
-        def export(self, spans: Sequence[Any]) -> SpanExportResult:  # noqa: ARG002
-            """Say that all is well."""
-            return SpanExportResult.SUCCESS
+        results = await play([*clients], turn, effort)
 
-    return Nowhere()
+    def cheaper(other: str) -> list[float]:
+        return results.ratios(lambda turns: turns[other].cpu_s / turns["whole client"].cpu_s)
+
+    ratios = [
+        Ratio("client_vs_bare", cheaper("bare client"), 0.85),
+        Ratio("client_vs_before", cheaper(BEFORE)),
+    ]
+    return Report("client", effort, results, ratios, cpu_of="client")
