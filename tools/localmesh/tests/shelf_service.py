@@ -37,6 +37,11 @@ def _method(name: str, request: str, http: str) -> str:
     return f"method {{ name: '{name}' input_type: '.{PACKAGE}.{request}' output_type: '.{PACKAGE}.Book' {options} }}\n"
 
 
+GET_BOOK = """
+get: '/v1/shelves/{shelf_id}/books/{book.name}'
+additional_bindings { get: '/v1/books/{book.name}' }
+additional_bindings { get: '/v1/titles/{book.display_name}' }
+"""
 TEXT = f"""
 name: "shelf/v1/shelf_service.proto" package: "{PACKAGE}" syntax: "proto3"
 dependency: "google/api/annotations.proto" dependency: "meshwork/policy/v1/policy.proto"
@@ -55,13 +60,7 @@ message_type {{ name: "BookRequest"
   {_field("more", 4, "STRING", "REPEATED")} {_field("etag", 5, "STRING")}
 }}
 service {{ name: "ShelfService"
-  {
-    _method(
-        "GetBook",
-        "BookRequest",
-        "get: '/v1/shelves/{shelf_id}/books/{book.name}' additional_bindings { get: '/v1/books/{book.name}' }",
-    )
-}
+  {_method("GetBook", "BookRequest", GET_BOOK)}
   {_method("UpdateBook", "BookRequest", "patch: '/v1/{book.name=shelves/*/books/*}' body: 'book'")}
   {_method("CreateBook", "BookRequest", "post: '/v1/shelves/{shelf_id}/books' body: '*'")}
 }}

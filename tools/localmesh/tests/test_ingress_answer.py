@@ -199,10 +199,8 @@ def test_the_log_says_what_the_caller_did(front, client):
 
 
 def test_the_log_has_the_template_of_the_way_that_was_taken(front, client):
-    assert (
-        front.line(client.get("/v1/books/b"))["path"]
-        == "/v1/shelves/{shelf_id}/books/{book.name} | /v1/books/{book.name}"
-    )
+    assert front.line(client.get("/v1/books/b"))["path"] == "/v1/books/{book.name}"
+    assert front.line(client.get("/v1/shelves/s/books/b"))["path"] == "/v1/shelves/{shelf_id}/books/{book.name}"
     assert front.line(client.patch("/v1/shelves/s/books/b", json={}))["path"] == "/v1/{book.name=shelves/*/books/*}"
     assert front.line(client.get("/v1/nothing?password=SECRET"))["path"] == "/v1/nothing"
     assert front.line(client.get("/.well-known/jwks.json"))["path"] == "/.well-known/jwks.json"
@@ -309,7 +307,7 @@ def test_curl_of_debian_12_understands_a_refusal(front, curl):
 def test_a_page_gets_no_part_of_a_body(front, client):
     answer = client.post("/.well-known/anything", content=b"x" * 1_100_000)
     assert (answer.status_code, answer.json()["code"]) == (413, 8)
-    assert client.post("/.well-known/anything", content=b"x" * 1_000_000).status_code == 501  # by who has no POST
+    assert client.post("/.well-known/anything", content=b"x" * 1_000_000).text == "1000000"
 
 
 def test_a_body_that_does_not_end_is_not_taken_for_ever(link):

@@ -14,7 +14,9 @@ GRPC_STATUS = (
 )
 """As it was sent; of a call by REST, what the service said."""
 PATH = (
-    f"'x-envoy-original-method' in request.headers && '{NOTES}' in xds.route_metadata.filter_metadata"
+    f"'{NOTES}' in metadata.filter_metadata && 'template' in metadata.filter_metadata['{NOTES}']"
+    f" ? metadata.filter_metadata['{NOTES}'].template"
+    f" : 'x-envoy-original-method' in request.headers && '{NOTES}' in xds.route_metadata.filter_metadata"
     f" ? xds.route_metadata.filter_metadata['{NOTES}'][request.headers['x-envoy-original-method']]"
     " : request.url_path"
 )

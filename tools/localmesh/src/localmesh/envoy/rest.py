@@ -76,6 +76,7 @@ def _method(method: RestMethod) -> dict[str, Any]:
 def _binding(binding: Binding) -> dict[str, Any]:
     return {
         "verb": binding.http_method,
+        "template": binding.template,
         "patterns": [_pattern(binding.segments)],
         "bound": dict.fromkeys(binding.bound, True),
         "body": binding.body,

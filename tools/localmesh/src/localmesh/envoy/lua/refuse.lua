@@ -19,6 +19,7 @@ local function request(handle)
     refuse(handle, "404", "", "there is no such path")
     return
   end
+  handle:streamInfo():dynamicMetadata():set("rest", "template", binding.template)
   local path, query = headers:get("x-envoy-original-path"):match("^([^?]*)%??(.*)$")
   local wrong = query_fault(query, method, binding)
   if wrong then
