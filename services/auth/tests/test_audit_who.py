@@ -14,6 +14,7 @@ from served import BOOTSTRAP, serving, settings_in
 from told import told
 
 from auth.audit import Kind, SecurityEvent
+from auth.settings import IssuerSettings
 from grpc_common.database.engine import open_engine
 from grpc_common.settings import GRPCServerSettings
 from meshwork.auth.v1 import auth_service_pb2 as pb
@@ -71,7 +72,8 @@ class Auth:
 @pytest_asyncio.fixture
 async def auth(tmp_path: Path) -> AsyncIterator[Auth]:
     behind_mesh = GRPCServerSettings(enabled=True, port=0, plaintext="behind-mesh")
-    async with serving(tmp_path, registration=True, refresh_grace=0.0, grpc=behind_mesh) as stub:
+    issuer = IssuerSettings(issuer="https://auth.example")
+    async with serving(tmp_path, registration=True, refresh_grace=0.0, grpc=behind_mesh, auth=issuer) as stub:
         request = pb.BootstrapAdminRequest(secret=BOOTSTRAP, username="root", password=PASSWORD)
         root = await stub.BootstrapAdmin(request, metadata=at(ROOTS))
         alice = await stub.Register(pb.RegisterRequest(username="alice", password=PASSWORD), metadata=at(ALICE_AT))

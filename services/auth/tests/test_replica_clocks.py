@@ -54,6 +54,7 @@ def replica(off: float, url: str, folder: Path) -> AbstractAsyncContextManager[g
         CLOCK_OFF=str(off),
         AUTH_GRPC__PORT=str(port),
         AUTH_HTTP__PORT=str(child.free_port()),
+        AUTH_AUTH__ISSUER="https://auth.example",  # all replicas are one issuer
         AUTH_DATABASE_URL=url,
         AUTH_BOOTSTRAP_SECRET=BOOTSTRAP,
         AUTH_REFRESH_GRACE=str(GRACE),

@@ -82,6 +82,17 @@ def test_what_just_works_is_taken(monkeypatch: pytest.MonkeyPatch, variable: str
     assert load_settings(AuthServiceSettings)
 
 
+@pytest.mark.parametrize("part", ["GRPC", "HTTP"])
+def test_behind_a_mesh_the_issuer_must_be_told(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    monkeypatch.setenv(f"AUTH_{part}__HOST", "0.0.0.0")  # noqa: S104
+    monkeypatch.setenv(f"AUTH_{part}__PLAINTEXT", "behind-mesh")
+
+    with pytest.raises(SettingsError, match="AUTH__ISSUER must be set, to the URL by which clients reach the service"):
+        load_settings(AuthServiceSettings)
+    monkeypatch.setenv("AUTH_AUTH__ISSUER", "https://auth.example")
+    assert load_settings(AuthServiceSettings).issuer == "https://auth.example"
+
+
 @pytest.mark.parametrize(
     ("set_", "issuer"),
     [

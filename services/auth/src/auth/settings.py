@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, override
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -184,10 +184,14 @@ class AuthServiceSettings(OutboxSettings):
             raise ValueError("VAULT_ROLE_ID needs VAULT_WRAPPED_SECRET_ID_FILE")
         return self
 
+    @override
     @model_validator(mode="after")
-    def _can_be_found(self) -> Self:
-        http = self.http
-        if not self.auth.issuer and (http.unix_socket is not None or http.port == 0 or is_exposed(http.host)):
+    def _tokens_are_asked_for(self) -> Self:
+        """Whoever calls needs a token of this service; what must be known is as whom it issues them."""
+        grpc, http = self.grpc, self.http
+        unknown = http.unix_socket is not None or http.port == 0 or is_exposed(http.host)
+        far = grpc.enabled and grpc.unix_socket is None and is_exposed(grpc.host)
+        if not self.auth.issuer and (unknown or far):
             raise ValueError(
                 "AUTH__ISSUER must be set, to the URL by which clients reach the service: that cannot be told from a "
                 "Unix socket, from a free port, or from an address behind a mesh"
