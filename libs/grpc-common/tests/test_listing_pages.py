@@ -205,7 +205,11 @@ def test_a_short_secret_is_refused():
 
 def test_a_position_that_would_not_fit_a_token_is_found_when_the_list_is_declared():
     wide = [Field(name=f"f{n}", column=Column("x", String(200)), kind=Kind.TEXT) for n in range(2)]
-    with pytest.raises(ValueError, match=r"a position can take \d+ bytes, a page token has room for \d+"):
+    wide[1] = Field(name="wordy", column=Column("x", String(300)), kind=Kind.TEXT)
+    with pytest.raises(
+        ValueError,
+        match=r"take \d+ bytes \(wordy \d+, f0 \d+, id \d+\), a page token has room for \d+: let wordy be shorter",
+    ):
         Listed([ID, *wide], key="id")
 
 

@@ -79,12 +79,33 @@ def test_the_slowest_pattern_taken_is_fast_enough():
         (r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$", "must not contain control characters other than U+0009 and U+000A"),
         ("^[a-z0-9_]+$", "must contain only 'a' to 'z', '0' to '9' and '_'"),
         ("^[^/]*$", "must not contain '/'"),
-        ("^[a-z]{2}$", "must match the pattern ^[a-z]{2}$"),
+        ("^[a-z]{2}$", "must be 2 characters out of 'a' to 'z'"),
+        ("^$", "must be empty"),
+        ("^item-[0-9]+$", "must be 'item-', then 1 or more characters out of '0' to '9'"),
+        (
+            "^[A-Za-z0-9][A-Za-z0-9._@+-]*$",
+            (
+                "must be one of 'A' to 'Z', 'a' to 'z' or '0' to '9', then any number of characters out of 'A' to 'Z', "
+                "'a' to 'z', '0' to '9', '.', '_', '@', '+' and '-'"
+            ),
+        ),
+        (
+            "^(en|de)(-[A-Z]{2,3})?",
+            "must begin with either 'en' or 'de', then 0 to 1 times ('-', then 2 to 3 characters out of 'A' to 'Z')",
+        ),
+        ("[^ ]$", "must end with a character other than ' '"),
+        ("@", "must contain '@'"),
         (
             r"^(?:[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0\x{2000}-\x{200f}][^\x00-\x1f\x7f-\x9f]*)?$",
             "must not contain control characters, and must have a character that can be seen",
         ),
-        (r"^(?:[^/]*[^ ][^/]*)?$", r"must match the pattern ^(?:[^/]*[^ ][^/]*)?$"),
+        (
+            r"^(?:[^/]*[^ ][^/]*)?$",
+            (
+                "must be 0 to 1 times (any number of characters other than '/', then a character other than ' ', "
+                "then any number of characters other than '/')"
+            ),
+        ),
     ],
 )
 def test_a_pattern_of_characters_is_said_in_words(pattern, fault):
@@ -101,6 +122,17 @@ PATTERNS = st.recursive(
     ),
     max_leaves=5,
 )
+
+
+@settings(max_examples=200, deadline=None)
+@given(pattern=PATTERNS, start=st.sampled_from(["", "^"]), end=st.sampled_from(["", "$"]))
+def test_every_pattern_can_be_said(pattern, start, end):
+    try:
+        fault = compile_pattern(f"{start}{pattern}{end}", LONGEST).fault
+    except PatternError:
+        return
+    assert fault.startswith("must ")
+    assert not set(fault) & set("*{}|")  # which is how a regular expression says it; none of them is in the texts
 
 
 @settings(max_examples=500, deadline=None)

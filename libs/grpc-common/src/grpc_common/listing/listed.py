@@ -30,9 +30,14 @@ class Listed:
         self._key = self._fields[key]
         if not (self._key.unique and self._key.sortable):
             raise ValueError(f"{key} cannot end an order: it is not unique and sortable")
-        needed = _longest_position(fields)
+        counted = _longest_position(fields)
+        needed = sum(most_bytes(field) for field in counted)
         if needed > ROOM:
-            raise ValueError(f"a position can take {needed} bytes, a page token has room for {ROOM}: sort by less")
+            parts = ", ".join(f"{field.name} {most_bytes(field)}" for field in counted)
+            raise ValueError(
+                f"a position can take {needed} bytes ({parts}), a page token has room for {ROOM}: let "
+                f"{counted[0].name} be shorter, or not sortable"
+            )
 
     def query(self, *, filter: str = "", order_by: str = "", resource: str = "") -> Query:  # noqa: A002  # the AIPs' word
         """Return the list that is asked for; `resource` tells lists of one kind apart, such as those of two parents.
@@ -45,10 +50,11 @@ class Listed:
         return Query(found, order, _fingerprint(filter, order, resource))
 
 
-def _longest_position(fields: Sequence[Field]) -> int:
+def _longest_position(fields: Sequence[Field]) -> list[Field]:
+    """Return the fields of the longest position that an order can have, the largest first."""
     sortable = [field for field in fields if field.sortable]
-    unique = max(most_bytes(field) for field in sortable if field.unique)
-    return unique + sum(most_bytes(field) for field in sortable if not field.unique)
+    unique = max((field for field in sortable if field.unique), key=most_bytes)
+    return sorted([unique, *(field for field in sortable if not field.unique)], key=most_bytes, reverse=True)
 
 
 def _fingerprint(filter_: str, order: Order, resource: str) -> bytes:

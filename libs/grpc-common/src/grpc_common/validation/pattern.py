@@ -7,7 +7,7 @@ both, and cannot be made to take long, is written out again.
 
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Final
@@ -51,7 +51,7 @@ def compile_pattern(pattern: str, longest: int) -> Pattern:
         raise PatternError(
             "a hostile text could make it take very long: anchor it with ^, set max_len, nest no repeats"
         )
-    return Pattern(re.compile(node.write()).search, _fault(node) or f"must match the pattern {pattern}")
+    return Pattern(re.compile(node.write()).search, _fault(node) or _form(node))
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +289,63 @@ def _fault(node: _Node) -> str | None:
     if codes < _CONTROLS and len(spared := sorted(_CONTROLS - codes)) <= 4:
         return f"must not contain control characters other than {_joined([f'U+{code:04X}' for code in spared], 'and')}"
     return f"must not contain {_listed(ranges, 'or')}"
+
+
+def _form(node: _Node) -> str:
+    """Say in words what a text must look like: whoever reads it need know no regular expressions."""
+    parts = node.parts if isinstance(node, _Sequence) else (node,)
+    begins = bool(parts) and parts[0] == _Mark(r"\A")
+    ends = bool(parts) and parts[-1] == _Mark(r"\Z")
+    inner = parts[begins : len(parts) - ends]
+    verb = {(True, True): "be", (True, False): "begin with", (False, True): "end with", (False, False): "contain"}
+    return f"must {verb[begins, ends]} {_words(_Sequence(inner))}"
+
+
+def _words(node: _Node) -> str:
+    match node:
+        case _Chars(((low, high),), False) if low == high:
+            return _char(low)
+        case _Chars(ranges, negated):
+            return f"a character other than {_listed(ranges, 'or')}" if negated else f"one of {_listed(ranges, 'or')}"
+        case _Mark(mark):
+            return {r"\A": "the beginning", r"\Z": "the end"}.get(mark, "the edge of a word")
+        case _Either(branches):
+            return f"either {' or '.join(map(_words, branches))}"
+        case _Repeat(part, least, most):
+            return f"{_times(least, most)}{_repeated(part)}"
+        case _Sequence(parts):
+            return ", then ".join(_pieces(parts)) or "empty"
+
+
+def _pieces(parts: "tuple[_Node, ...]") -> Iterator[str]:
+    """Yield the words of each part; characters in a row that must be exactly so are one word."""
+    literal = ""
+    for part in parts:
+        match part:
+            case _Chars(((low, high),), False) if low == high and 0x20 <= low < 0x7F:
+                literal += chr(low)
+            case _:
+                if literal:
+                    yield f"'{literal}'"
+                    literal = ""
+                yield _words(part)
+    if literal:
+        yield f"'{literal}'"
+
+
+def _times(least: int, most: int | None) -> str:
+    if most is None:
+        return f"{least} or more " if least else "any number of "
+    return f"{least} " if least == most else f"{least} to {most} "
+
+
+def _repeated(part: _Node) -> str:
+    match part:
+        case _Chars(ranges, negated):
+            return (
+                f"characters other than {_listed(ranges, 'or')}" if negated else f"characters out of {_listed(ranges)}"
+            )
+    return f"times ({_words(part)})"
 
 
 def _seen(node: _Node) -> bool:
