@@ -144,13 +144,9 @@ async def test_each_message_of_a_stream_is_looked_at(trial, kind, name, place):
         for each in given:
             yield each
 
-    async def by_hand():
-        call = probe.call(timeout=30)
-        try:
-            for each in given:
-                await call.write(each)
-        finally:
-            call.cancel()
+    async def by_hand(call):
+        for each in given:
+            await call.write(each)
 
     for source in (given, tuple(given), iter(given), slowly()):
         probe = trial(kind, name)
@@ -159,7 +155,9 @@ async def test_each_message_of_a_stream_is_looked_at(trial, kind, name, place):
         await probe.leaves_no_trace(sent=not isinstance(source, list | tuple))
     probe = trial(kind, name)
     with pytest.raises(TypeError, match=r"takes google\.protobuf\.StringValue, not google\.protobuf\.Int32Value"):
-        await by_hand()
+        await by_hand(call := probe.call(timeout=30))
+    with pytest.raises(TypeError, match="takes google"):
+        await finish(call)
     await probe.leaves_no_trace(sent=True)
 
 
@@ -328,6 +326,18 @@ async def test_a_call_that_is_given_up_makes_room(kind, name, end):
         await settled()
         patient.append(True)
         await probe.leaves_no_trace(sent=True)
+
+
+@pytest.mark.parametrize("written", [0, 1])
+@pytest.mark.parametrize(("kind", "name"), [pair for pair in METHODS if pair[0].startswith("stream")])
+async def test_a_call_written_by_hand_that_nobody_holds_makes_room(trial, kind, name, written):
+    probe = trial(kind, name)
+    call = probe.call(timeout=60)
+    for _ in range(written):
+        await call.write(text())
+    del call
+    gc.collect()
+    await probe.leaves_no_trace(sent=True)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("unary_stream", "List"), ("stream_stream", "Chat")])

@@ -11,7 +11,7 @@ from grpc_common.client.call import ClientCall
 from grpc_common.client.method import ClientMethod
 from grpc_common.client.reply_stream import Opening, ReplyStream
 from grpc_common.client.requests import Requests, Source
-from grpc_common.client.unary_reply import Unary, UnaryReplyCall
+from grpc_common.client.unary_reply import Unary, UnaryReplyCall, WrittenCall
 
 if TYPE_CHECKING:
     from grpc_common.client.channel import ClientChannel
@@ -184,7 +184,8 @@ class StreamUnary(Multicallable):
         call = self._begin(timeout, metadata, credentials, wait_for_ready, compression)
         try:
             requests = Requests(call, request_iterator, self)
-            return UnaryReplyCall(Unary(call, self._send_empty, self._parse, requests), asyncio.get_running_loop())
+            kind = WrittenCall if request_iterator is None else UnaryReplyCall
+            return kind(Unary(call, self._send_empty, self._parse, requests), asyncio.get_running_loop())
         except BaseException as problem:
             call.give_up(problem)
             raise

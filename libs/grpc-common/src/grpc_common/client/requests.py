@@ -101,11 +101,15 @@ class Requests:
                 task.cancel()
 
     async def write(self, request: Any) -> None:
-        """Send one request by hand. Raise what the call has failed with when it has ended."""
+        """Send one request by hand. One that cannot be sent ends the call; one to a call that has ended raises why."""
         if self._source is not None:
             raise aio.UsageError("the call takes its requests from an iterator")
-        raw = self._codec.encode(request)
         call = self._call
+        try:
+            raw = self._codec.encode(request)
+        except Exception as problem:
+            call.give_up(problem)  # as a source that gives it does
+            raise
         call.unsent = False
         if not self._connected:
             await self._connect()

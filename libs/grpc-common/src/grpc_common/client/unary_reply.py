@@ -1,6 +1,7 @@
 """Calls with a single reply: the attempts, and what the caller holds."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
@@ -235,3 +236,23 @@ class UnaryReplyCall(PendingCall):
         """Say that there are no more requests."""
         if self._unary.requests is not None:
             await self._unary.requests.done_writing()
+
+
+class WrittenCall(UnaryReplyCall):
+    """A call whose requests are written by hand. When nobody holds it any more it is cancelled: nobody can end it."""
+
+    __slots__ = ("_loop", "_thread")
+
+    def __init__(self, unary: Unary, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread = threading.get_ident()
+        super().__init__(unary, loop)
+
+    def __del__(self) -> None:
+        task = getattr(self, "_task", None)
+        if task is None or task.done():
+            return
+        if threading.get_ident() == self._thread:
+            task.cancel()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(task.cancel)
