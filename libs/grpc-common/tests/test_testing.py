@@ -5,6 +5,7 @@ from random import Random
 
 import grpc
 import pytest
+import structlog
 from grpc import StatusCode
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,3 +154,30 @@ def test_what_is_no_probability(probability):
 def test_what_is_no_fault(wrong):
     with pytest.raises(ValueError, match=r"negative|no fault"):
         Fault(**wrong)
+
+
+async def test_an_error_is_printed_as_python_prints_it(capsys):
+    """And not with all variables of all frames, as structlog does by itself where rich is installed."""
+
+    def loud(out, failure):
+        out.write("a line\n" * 1000)
+
+    class Broken(rpc.ItemServiceServicer):
+        async def GetItem(self, request, context):
+            raise RuntimeError("broken")
+
+    configured = structlog.get_config() if structlog.is_configured() else None
+    structlog.reset_defaults()
+    structlog.get_config()["processors"][-1] = structlog.dev.ConsoleRenderer(exception_formatter=loud)
+    try:
+        async with in_process(lambda server: rpc.add_ItemServiceServicer_to_server(Broken(), server)) as channel:
+            call = rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="1"))
+            assert await call.code() is StatusCode.INTERNAL
+        printed = capsys.readouterr().out
+    finally:
+        structlog.reset_defaults()
+        if configured is not None:
+            structlog.configure(**configured)
+    assert "RuntimeError: broken" in printed
+    assert "in GetItem" in printed
+    assert len(printed.splitlines()) < 100

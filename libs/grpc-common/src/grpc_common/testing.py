@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc.aio
+import structlog
 
 from grpc_common import metadata_size
 from grpc_common.chain import Chain, Interceptor
@@ -33,6 +34,7 @@ async def in_process(
     ValueError. `options` are the channel arguments of server and channel, such as a small window. PolicyError is
     raised as by a service's own server: for a method without a policy, unless `without_policy` names its service.
     """
+    _keep_tracebacks_short()
     if interceptors is None:
         interceptors = [_chain(issuer, inside)]
     elif issuer is not None or inside:
@@ -55,6 +57,19 @@ async def in_process(
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
     """Return the metadata of a call with that token (RFC 6750 §2.1)."""
     return (("authorization", f"Bearer {token}"),)
+
+
+def _keep_tracebacks_short() -> None:
+    """Have structlog print tracebacks as Python does, where nobody has configured it.
+
+    With rich installed it would show all variables of all frames: a thousand lines and seconds for each error.
+    """
+    if structlog.is_configured():
+        return
+    processors = structlog.get_config()["processors"]
+    for at, processor in enumerate(processors):
+        if isinstance(processor, structlog.dev.ConsoleRenderer):
+            processors[at] = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def _chain(issuer: TokenMaker | None, inside: Sequence[Interceptor]) -> Chain:
