@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import database_effects  # noqa: F401  # notes its experiments
+import auth_effects  # noqa: F401  # notes its experiments
+import database_effects  # noqa: F401  # the same
 import grpc_effects  # noqa: F401  # the same
 import http_effects  # noqa: F401  # the same
 import items_effects  # noqa: F401  # the same
@@ -13,13 +14,7 @@ import process_effects  # noqa: F401  # the same
 from effects import EFFECTS
 from test_settings_models import MODELS
 
-FIELDS = [
-    (model, field)
-    for model in MODELS
-    if not model.__module__.startswith("auth.")  # whose own tests show what its settings do
-    for field in model.model_fields
-    if field in model.__annotations__
-]
+FIELDS = [(model, field) for model in MODELS for field in model.model_fields if field in model.__annotations__]
 
 
 @pytest.fixture(scope="module")
