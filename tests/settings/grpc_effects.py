@@ -195,6 +195,28 @@ async def health_check_enabled(folder):
         assert await health_at(server.target) is StatusCode.UNIMPLEMENTED
 
 
+@shows(SERVER, "max_connection_age_seconds")
+async def max_connection_age_seconds(folder):
+    peers = set()
+
+    async def note(request, context):
+        peers.add(context.peer())
+        return request
+
+    for age, anew in ((1.0, True), (None, False)):
+        peers.clear()
+        async with (
+            started(Server(Write=note).register, max_connection_age_seconds=age) as server,
+            grpc.aio.insecure_channel(server.target) as channel,
+        ):
+            end = time.monotonic() + 4
+            while time.monotonic() < end:
+                with suppress(grpc.aio.AioRpcError):  # one that is told to go as the call comes
+                    await write(channel)
+                await asyncio.sleep(0.05)
+        assert (len(peers) > 1) is anew
+
+
 @shows(SERVER, "lame_duck_seconds")
 async def lame_duck_seconds(folder):
     async with (

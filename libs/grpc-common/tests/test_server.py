@@ -16,10 +16,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
 
-from grpc_common.chain import Chain
+from grpc_common.chain import Chain, Interceptor
 from grpc_common.interceptors.concurrency import ConcurrencyLimitInterceptor
 from grpc_common.interceptors.error import ErrorInterceptor
 from grpc_common.listener import ListenError
+from grpc_common.policy import policies_of
 from grpc_common.server import GRPCServer
 from grpc_common.settings import SettingsError
 from meshwork.items.v1 import items_service_pb2 as pb
@@ -331,6 +332,50 @@ async def test_a_connection_has_no_more_calls_than_make_sense(serve, items):
                 await asyncio.sleep(0.02)
             assert await health(channel) == SERVING
         await server.stop(0)
+
+
+class Peers(Interceptor):
+    def __init__(self, seen):
+        self.seen = seen
+
+    def wrap(self, method, call_next):
+        async def run(call, request):
+            self.seen.add(call.context.peer())
+            return await call_next(call, request)
+
+        return run
+
+
+async def test_clients_connect_anew_after_a_while():
+    seen = set()
+    server = GRPCServer("127.0.0.1", 0, [Peers(seen)], max_connection_age_seconds=1)
+    await server.start()
+    end = asyncio.get_running_loop().time() + 4
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        while asyncio.get_running_loop().time() < end:
+            request = health_pb2.HealthCheckRequest()
+            assert (await health_pb2_grpc.HealthStub(channel).Check(request, wait_for_ready=True)).status == SERVING
+            await asyncio.sleep(0.05)
+    await server.stop(0)
+    assert len(seen) >= 2
+
+
+@pytest.mark.parametrize(
+    ("how", "age"),
+    [
+        ({}, 1_800_000),
+        ({"plaintext": "behind-mesh"}, None),
+        ({"unix_socket": Path("x.sock")}, None),
+        ({"plaintext": "behind-mesh", "max_connection_age_seconds": 60}, 60_000),
+        ({"max_connection_age_seconds": 60}, 60_000),
+    ],
+)
+def test_connections_age_where_clients_connect_directly(serve, how, age):
+    """And no call that keeps to its policy is cut."""
+    options = dict(serve(**how)._aging())
+    assert options.get("grpc.max_connection_age_ms") == age
+    longest = max(policy.timeout for policy in policies_of(ITEMS))
+    assert options.get("grpc.max_connection_age_grace_ms", longest * 1000) >= longest * 1000
 
 
 async def test_waiting_for_the_end_may_be_given_up(serve):

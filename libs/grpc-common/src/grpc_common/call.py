@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
@@ -176,6 +176,10 @@ class Call:
         if headers is None:
             headers = self._headers = dict(self.metadata)
         return headers
+
+    def time_left(self) -> float:
+        """Return the seconds until its deadline; 0 where it has none or is over."""
+        return max(0.0, self.deadline - monotonic()) if self.deadline is not None else 0.0
 
     def repeats(self, key: str) -> bool:
         """Say whether the caller sent `key` more than once."""

@@ -13,6 +13,7 @@ from grpc_common.call import Call, Method, Run
 from grpc_common.handlers import HandlerError
 from grpc_common.lease import Term
 from grpc_common.served import Served
+from grpc_common.unread import MUCH, told, watch_over_the_end
 
 MESSAGE_COMES_WITHIN: Final = 30.0
 """Seconds; how long a call without any deadline is waited for whose one request has not come."""
@@ -69,6 +70,15 @@ class StreamContext:
                 for resume in tuple(call.after_write):
                     resume()
         call.sent += 1
+
+    async def abort(self, code: Any, details: Any = "", trailing_metadata: Any = ()) -> None:
+        """End the call with a status, also where its caller takes none of what is being sent."""
+        aborted = self._context.abort(code, details, trailing_metadata)
+        await (told(self._call, aborted) if self._call.write_cut or self._call.writing else aborted)
+
+    async def abort_with_status(self, status: Any) -> None:
+        """End the call with `status`, a `grpc.Status`."""
+        await self.abort(status.code, status.details, status.trailing_metadata)
 
 
 async def whole(call: Call, context: Any) -> None:
@@ -188,7 +198,11 @@ def with_messages(method: Method, call_next: Run, *, passes: bool) -> Run:
             served: Any = call.served
             data = request if type(request) is bytes else await _only(call, request, call.context, term)
             reply = await call_next(call, served.parse(data))
-            return served.serialize(reply) if call.core.code() in _OK else b""
+            if call.core.code() not in _OK:
+                return b""
+            if len(sent := served.serialize(reply)) > MUCH:
+                watch_over_the_end(call)
+            return sent  # type: ignore[no-any-return]
 
         return unary
 
@@ -204,9 +218,15 @@ def with_messages(method: Method, call_next: Run, *, passes: bool) -> Run:
             request = served.parse(data)
         reply = await call_next(call, request)
         if method.response_streaming:
+            if call.sent:
+                watch_over_the_end(call)
             return None
         # A handler that has set an error status need not reply, and core throws away what it does reply.
-        return served.serialize(reply) if call.core.code() in _OK else b""
+        if call.core.code() not in _OK:
+            return b""
+        if len(sent := served.serialize(reply)) > MUCH:
+            watch_over_the_end(call)
+        return sent  # type: ignore[no-any-return]
 
     return streamed
 

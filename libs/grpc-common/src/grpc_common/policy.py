@@ -132,6 +132,16 @@ def service_policies(service: ServiceDescriptor) -> dict[str, MethodPolicy]:
     return {policy.path: policy for policy in map(method_policy, service.methods)}
 
 
+def policies_of(service: str) -> list[MethodPolicy]:
+    """Return the policies of the methods of "pkg.Service" that have one; where nobody knows the service, none."""
+    try:
+        methods = descriptor_pool.Default().FindServiceByName(service).methods
+    except KeyError:
+        return []
+    found = (policy_of(f"/{service}/{method.name}") for method in methods)
+    return [policy for policy in found if policy is not None]
+
+
 def is_declared(path: str) -> bool:
     """Say whether a proto that the program has loaded declares "/pkg.Service/Method"."""
     return declared_method(path) is not None

@@ -32,6 +32,7 @@ from grpc_common.listener import (
     tcp_address,
 )
 from grpc_common.loop_watch import LoopWatch
+from grpc_common.policy import policies_of
 from grpc_common.reflection import add_reflection
 from grpc_common.registration import check_generic, check_registered
 from grpc_common.settings import GRPCServerSettings, SettingsError, TLSSettings, plaintext_refusal
@@ -43,6 +44,12 @@ OPTIONS: Final = (("grpc.so_reuseport", 0), *KEEPALIVE.server_options(), *metada
 
 STREAMS_BESIDE: Final = 100
 """How many calls more than twice its limit a server takes on one connection (HTTP/2's concurrent streams)."""
+CONNECTION_AGE: Final = 1800.0
+"""Seconds after which a client that connects directly is to connect anew: it finds servers that are new by then, and
+none that takes no replies holds a connection for ever. A sidecar sees to both by itself.
+"""
+CONNECTION_GRACE: Final = 60.0
+"""Seconds for the calls of such a connection to end, besides the longest timeout of all policies."""
 LOOK_EVERY: Final = 0.25
 """Seconds between two looks at the calls of a server that stops, and how long a request may be on its way then."""
 TAKEN_WITHIN: Final = 5.0
@@ -57,6 +64,9 @@ class GRPCServer:
     handlers; where one is, its own limit counts. Without an ErrorInterceptor, exceptions are grpc.aio's business.
 
     Every method must have a policy, but for those of the services, by full name, that `without_policy` names.
+    After `max_connection_age_seconds`, a tenth more or less, clients are told to connect anew (gRFC A9); unless given,
+    that is half an hour, and never on a Unix socket or behind a mesh.
+
     Without `tls` it listens on loopback or a Unix socket only, unless `plaintext` says that a sidecar encrypts.
     """
 
@@ -76,6 +86,7 @@ class GRPCServer:
         lame_duck_seconds: float = 0.0,
         health: HealthServicer | None = None,
         without_policy: Collection[str] = (),
+        max_connection_age_seconds: float | None = None,
     ) -> None:
         self.host: Final = host
         self.port = port
@@ -97,6 +108,9 @@ class GRPCServer:
         self._socket_inode = 0
         self._without_policy = without_policy
         self._on_drain: list[Callable[[], None]] = []
+        if max_connection_age_seconds is None and unix_socket is None and plaintext is None:
+            max_connection_age_seconds = CONNECTION_AGE
+        self._connection_age = max_connection_age_seconds
         # Beyond the limit of calls, so that they are refused and do not wait; health checks may come as well.
         self._max_streams = 2 * max_concurrent_rpcs + STREAMS_BESIDE
         self._calls = Calls()
@@ -126,6 +140,7 @@ class GRPCServer:
             lame_duck_seconds=settings.lame_duck_seconds,
             health=health,
             without_policy=without_policy,
+            max_connection_age_seconds=settings.max_connection_age_seconds,
         )
 
     @property
@@ -183,7 +198,7 @@ class GRPCServer:
         server = aio.server(
             migration_thread_pool=self._workers,
             interceptors=self._interceptors,
-            options=(*OPTIONS, ("grpc.max_concurrent_streams", self._max_streams)),
+            options=(*OPTIONS, ("grpc.max_concurrent_streams", self._max_streams), *self._aging()),
         )
         server.add_generic_rpc_handlers(tuple(self._generic))
         for name, handlers in self._registered.items():
@@ -203,6 +218,17 @@ class GRPCServer:
         self._watch = LoopWatch.of_running_loop()
         self._watch.start()
         self._ended = asyncio.ensure_future(server.wait_for_termination())
+
+    def _aging(self) -> tuple[tuple[str, int], ...]:
+        if self._connection_age is None:
+            return ()
+        # No call that keeps to its policy is cut.
+        methods = (policy for name in self.service_names for policy in policies_of(name))
+        grace = max((policy.timeout for policy in methods), default=0.0) + CONNECTION_GRACE
+        return (
+            ("grpc.max_connection_age_ms", round(self._connection_age * 1000)),
+            ("grpc.max_connection_age_grace_ms", round(grace * 1000)),
+        )
 
     def _complete(self) -> None:
         if self._health is not None and HEALTH not in self.service_names:

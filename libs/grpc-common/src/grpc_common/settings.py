@@ -84,6 +84,13 @@ class GRPCServerSettings(BaseModel):
         description="The longest wait, in seconds, for calls to end at shutdown before they are cancelled.",
     )
 
+    max_connection_age_seconds: float | None = Field(
+        default=None,
+        ge=1,
+        le=86400,
+        description="Seconds after which clients connect anew; unset: 1800 where they connect directly, else never.",
+    )
+
     @model_validator(mode="after")
     def _plaintext_is_meant(self) -> Self:
         if self.tls is not None:
