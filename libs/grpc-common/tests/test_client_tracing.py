@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from prometheus_client import CollectorRegistry
 
 from client_kit import METHODS, SERVICE, Server, Stub, make_factory, serving, text
 from grpc_common.call import Call, Method, current_call
@@ -203,8 +204,11 @@ def test_the_server_of_a_target_is_never_the_target_where_that_can_be_read(targe
 
 
 async def test_methods_that_no_proto_declares_are_one_name():
-    traced = Traced()
-    async with serving(traced.server()) as target, make_factory(tracer=traced.tracer()) as factory:
+    traced, registry = Traced(), CollectorRegistry()
+    async with (
+        serving(traced.server()) as target,
+        make_factory(tracer=traced.tracer(), registry=registry) as factory,
+    ):
         channel = await factory.create_channel(target, secure=False)
         for number in range(3):
             with pytest.raises(grpc.RpcError):
@@ -212,6 +216,9 @@ async def test_methods_that_no_proto_declares_are_one_name():
     spans = traced.exporter.get_finished_spans()
     assert {(span.name, span.attributes["rpc.method"]) for span in spans} == {("grpc", "_OTHER")}
     assert [span.attributes["rpc.method_original"] for span in spans] == [f"made.Up/Name{n}" for n in range(3)]
+    labels = [sample.labels for family in registry.collect() for sample in family.samples]
+    assert {each["grpc_method"] for each in labels if "grpc_method" in each} == {"unknown"}
+    assert {each["grpc_path"] for each in labels if "grpc_path" in each} <= {"unknown"}
 
 
 async def test_health_checks_are_not_traced_and_leave_the_trace_as_it_is():

@@ -13,9 +13,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from grpc_common.call import UNKNOWN
 from grpc_common.call_metrics import BUCKETS, LABELS, code_label
 from grpc_common.client.breaker import CircuitBreaker
 from grpc_common.client.call_plan import CallPlan
+from grpc_common.policy import is_declared
 
 _TYPES: Final = {
     (False, False): "unary",
@@ -81,8 +83,9 @@ class ClientMetrics(Collector):
         return metrics  # type: ignore[return-value]  # only this class puts any in
 
     def method(self, plan: CallPlan) -> ClientMethodMetrics:
-        """Return the numbers of the method of `plan`."""
-        labels = (_TYPES[plan.request_streaming, plan.response_streaming], plan.service, plan.name)
+        """Return the numbers of the method of `plan`; all that no proto declares are one, so that labels stay few."""
+        service, name = (plan.service, plan.name) if is_declared(plan.path) else (UNKNOWN, UNKNOWN)
+        labels = (_TYPES[plan.request_streaming, plan.response_streaming], service, name)
         found = self._methods.get(labels)
         if found is None:
             found = self._methods[labels] = ClientMethodMetrics(labels, BUCKETS)
@@ -90,7 +93,7 @@ class ClientMetrics(Collector):
 
     def watch(self, target: str, path: str, breaker: CircuitBreaker) -> None:
         """Show the state of that breaker as long as anybody uses it."""
-        self._breakers.setdefault((target, path), WeakSet()).add(breaker)
+        self._breakers.setdefault((target, path if is_declared(path) else UNKNOWN), WeakSet()).add(breaker)
 
     def describe(self) -> Iterator[Metric]:
         """Tell the registry which names are taken."""
