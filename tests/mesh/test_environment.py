@@ -72,9 +72,12 @@ def test_a_mesh_in_a_hostile_environment(hostile):
     assert {"ingress", "items-sidecar", "items"} <= spans
 
 
-def test_the_demo_in_a_hostile_environment(hostile):
-    status, out, err = hostile("demo")
+def test_the_demo_in_a_hostile_environment(hostile, tmp_path):
+    """Of which everything is made anew, so that settings of services in it mislead nobody."""
+    elsewhere = tmp_path / "elsewhere.db"
+    status, out, err = hostile("demo", env={"ITEMS_DATABASE_URL": f"sqlite+aiosqlite:///{elsewhere}"})
     assert status == 0, f"{out}\n{err}"
+    assert not elsewhere.exists()
 
 
 @pytest.mark.parametrize(
