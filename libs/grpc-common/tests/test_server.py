@@ -321,6 +321,18 @@ async def test_calls_without_a_request_do_not_hold_up_the_stop(serve, half_close
             assert "UNAVAILABLE" in {line["status"] for line in logs if line["event"] == "call"}
 
 
+async def test_a_silent_connection_does_not_hold_up_the_stop(serve):
+    server = serve()
+    await server.start()
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))  # and empty settings
+    await writer.drain()
+    await asyncio.sleep(0.5)
+    async with asyncio.timeout(20):
+        await server.stop(120)
+    writer.close()
+
+
 async def test_a_connection_has_no_more_calls_than_make_sense(serve, items):
     """And those beyond the limit are refused at once, while health checks get through."""
     server = serve(max_concurrent_rpcs=3)

@@ -37,6 +37,7 @@ from grpc_common.reflection import add_reflection
 from grpc_common.registration import check_generic, check_registered
 from grpc_common.settings import GRPCServerSettings, SettingsError, TLSSettings, plaintext_refusal
 from grpc_common.tls import CertificateFiles
+from grpc_common.unread import holders
 from grpc_common.validation.validator import check_constraints
 
 # Without it core shares a taken port with whoever has it, and each gets some of the calls.
@@ -54,6 +55,8 @@ LOOK_EVERY: Final = 0.25
 """Seconds between two looks at the calls of a server that stops, and how long a request may be on its way then."""
 TAKEN_WITHIN: Final = 5.0
 """Seconds that callers have to take their last replies, once all handlers of a server that stops have ended."""
+CLOSED_WITHIN: Final = 1.0
+"""Seconds that they have to close their connections once no call is left."""
 
 
 class GRPCServer:
@@ -312,10 +315,11 @@ class GRPCServer:
         last = loop.time()
         while not (await asyncio.wait({stopping}, timeout=LOOK_EVERY))[0]:
             self._calls.refuse_waiting(LOOK_EVERY)
-            if self._calls.running or not knows_all:
+            held = bool(holders())
+            if self._calls.running or (held and not knows_all):
                 last = loop.time()
-            elif loop.time() - last > TAKEN_WITHIN:
-                await server.stop(None)  # all handlers have ended, and what is left are replies that nobody takes
+            elif loop.time() - last > (TAKEN_WITHIN if held else CLOSED_WITHIN):
+                await server.stop(None)  # what is left are replies that nobody takes, or silent connections
         await stopping
 
 

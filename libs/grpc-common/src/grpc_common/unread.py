@@ -67,9 +67,14 @@ def cut_off(call: Call, task: asyncio.Task[Any] | None) -> None:
     structlog.get_logger(component="server").warning(
         "caller took no reply", method=call.method.label.path, correlation_id=call.correlation_id
     )
-    for holder in asyncio.all_tasks():
-        if holder.get_name() == _HOLDER and task is not None and _holds(holder, task):
+    for holder in holders():
+        if task is not None and _holds(holder, task):
             holder.cancel()
+
+
+def holders() -> list[asyncio.Task[Any]]:
+    """Return what holds the calls of all servers of this loop, until core is done with them."""
+    return [task for task in asyncio.all_tasks() if task.get_name() == _HOLDER]
 
 
 def _holds(holder: asyncio.Task[Any], task: asyncio.Task[Any]) -> bool:
