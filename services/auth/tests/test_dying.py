@@ -20,7 +20,7 @@ from auth.audit import Kind
 from auth.sql_clients import SqlClients
 from auth.sql_families import SqlFamilies
 from auth.sql_users import SqlUsers
-from auth.table import METADATA, OUTBOX, TOKEN_SECRETS
+from auth.table import METADATA, OUTBOX, SESSION_EPOCH, TOKEN_SECRETS
 from grpc_common.database.engine import open_engine
 from localmesh import child
 
@@ -86,7 +86,7 @@ async def test_killed_after_the_commit_leaves_both(full: AsyncEngine, migrated_u
 
     after = await state(full)
     assert [each.kind for each in await told(full)] == dying_change.TOLD
-    assert {table for table in before if after[table] == before[table]} == {TOKEN_SECRETS.name}
+    assert {table for table in before if after[table] == before[table]} == {TOKEN_SECRETS.name, SESSION_EPOCH.name}
 
 
 @pytest.mark.parametrize("number", range(AUDIT + 1))
