@@ -329,5 +329,24 @@ async def test_details_that_cannot_be_made_do_not_change_the_status():
     assert [line["event"] for line in told.logs if line["log_level"] == "error"] == ["error details left out"]
 
 
+class Odd(BaseException):
+    """What no `except Exception` catches."""
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize(
+    "kind", [grpc.aio.AbortError, grpc.aio.InternalError, grpc.aio.UsageError, grpc.RpcError, StopIteration, Odd]
+)
+async def test_errors_that_core_has_uses_for_are_internal_when_a_handler_raises_them(kind, streams):
+    async def behavior(context):
+        raise kind(SECRET)
+
+    told = await Told().call(behavior, streams=streams)
+    told.agrees()
+    assert told.status is StatusCode.INTERNAL
+    assert SECRET not in told.details
+    assert told.failure is not None
+
+
 def test_a_delay_is_a_duration():
     assert retry_delay(1.25) == duration_pb2.Duration(seconds=1, nanos=250_000_000)

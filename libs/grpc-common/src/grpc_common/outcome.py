@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any, Final
 
-import grpc
 from grpc import StatusCode
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it has no stub
 from grpc.aio import AbortError
 
 from grpc_common.call import Call
@@ -37,7 +37,7 @@ def outcome(call: Call, exception: BaseException | None) -> StatusCode:
 
 def lost_client(exception: BaseException) -> bool:
     """Say whether `exception` is core's way to say that there is nobody to write to any more."""
-    return isinstance(exception, grpc.aio.InternalError)
+    return isinstance(exception, cygrpc.ExecuteBatchError)
 
 
 def is_cancelled() -> bool:

@@ -34,17 +34,19 @@ class ErrorInterceptor(Interceptor):
         async def run(call: Call, request: Any) -> Any:
             try:
                 return await call_next(call, request)
-            except AbortError:
-                raise
+            except AbortError as error:
+                if call.core.done():
+                    raise
+                await abort(call, error)  # somebody has made it by hand, and core would not know it
             except asyncio.CancelledError as error:
                 if is_cancelled():
                     raise
                 # Core would leave the caller without any answer.
                 await abort(call, error)
-            except Exception as error:  # noqa: BLE001
+            except (GeneratorExit, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  # of one that is no Exception core would tell nobody
                 await abort(call, error)
-            except BaseExceptionGroup as group:
-                await abort(call, group)
 
         return run
 
@@ -52,7 +54,7 @@ class ErrorInterceptor(Interceptor):
 async def abort(call: Call, raised: BaseException) -> Never:
     """End `call` with the status and the details of `raised`."""
     error = single(raised)
-    if isinstance(error, AbortError):
+    if isinstance(error, AbortError) and call.core.done():
         raise error
     if lost_client(error) and (call.context.code() is None or call.context.done()):
         raise error  # nobody is left to be told, not even by the abort that has just failed
