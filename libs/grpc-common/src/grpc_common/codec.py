@@ -242,7 +242,7 @@ async def _only(call: Call, requests: Any, context: Any, term: Term) -> bytes:
             with term.lease():
                 data: Any = await anext(requests, EOF)
         elif type(requests) is _FROM_CORE:
-            data = await context.read()  # what the iterator would do, with two coroutines less
+            data = await call.core.read()  # what the iterator would do, with two coroutines less
         else:
             data = await anext(requests, EOF)
     except asyncio.CancelledError:

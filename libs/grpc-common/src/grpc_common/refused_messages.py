@@ -20,8 +20,8 @@ def watch() -> None:
         return
     debug = log.debug
 
-    def heed(line: Any, *facts: Any, **how: Any) -> None:
-        if str(line).startswith(LINE) and (call := current_call.get()) is not None:
+    def heed(line: str, *facts: Any, **how: Any) -> None:
+        if line.startswith(LINE) and (call := current_call.get()) is not None:
             call.refused = True
         debug(line, *facts, **how)
 
