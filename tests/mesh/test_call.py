@@ -42,7 +42,10 @@ def test_replies_of_a_stream_come_a_line_each(mesh):
 
 
 def test_the_streams_of_items(mesh, tmp_path):
-    """Requests a line each, one of them bad; replies a line each; and a watch that sees what was done."""
+    """Requests a line each, one of them bad; replies a line each; and a watch that sees what was done since another."""
+    status, out, _ = mesh("call", "items", "WatchItems", "--timeout", "2")
+    assert status == 1  # it goes on until its time is up
+    token = json.loads(out.splitlines()[-1])["resume_token"]
     (tmp_path / "all").write_text("\n".join(map(json.dumps, [good := new(), new() | {"name": ""}])))
     status, out, _ = mesh("call", "items", "BatchCreateItems", f"@{tmp_path / 'all'}")
     assert status == 0
@@ -59,8 +62,8 @@ def test_the_streams_of_items(mesh, tmp_path):
     assert status == 0
     assert [json.loads(line).get("error", {}).get("code") for line in out.splitlines()] == [None, "NOT_FOUND"]
 
-    status, out, _ = mesh("call", "items", "WatchItems", "--timeout", "2")
-    assert status == 1  # it goes on until its time is up
+    status, out, _ = mesh("call", "items", "WatchItems", json.dumps({"resume_token": token}), "--timeout", "2")
+    assert status == 1
     changes = [json.loads(line).get("change") for line in out.splitlines()]
     kinds = [change["kind"] for change in changes if change and change["item"]["id"] == created]
     assert kinds == ["ITEM_CHANGE_KIND_CREATED", "ITEM_CHANGE_KIND_DELETED"]
