@@ -45,7 +45,10 @@ class Begun:
 
 @pytest_asyncio.fixture
 async def begun(tmp_path: Path) -> AsyncIterator[Begun]:
-    async with build(settings_in(tmp_path, password_grant=True)) as application, calling(application) as auth:
+    async with (
+        build(settings_in(tmp_path, password_grant=True, refresh_grace=0.0)) as application,
+        calling(application) as auth,
+    ):
         await auth.BootstrapAdmin(pb.BootstrapAdminRequest(secret=BOOTSTRAP, username="root", password=PASSWORD))
         root = bearer((await auth.Login(pb.LoginRequest(username="root", password=PASSWORD))).access_token)
         secrets = {}
@@ -80,6 +83,30 @@ async def test_who_does_not_prove_to_be_the_client_ends_nothing(begun: Begun, pr
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert await begun.goes_on()
     assert (await begun.auth.GetUser(pb.GetUserRequest(id="me"), metadata=begun.root)).username == "root"
+
+
+@pytest.mark.parametrize("proof", ["nothing", "another client"])
+async def test_a_used_up_token_in_other_hands_ends_nothing(begun: Begun, proof: str) -> None:
+    """Whoever found one in a log could otherwise end the session by a refresh, where a logout would not."""
+    used, form = begun.refresh_token, {"grant_type": "refresh_token"}
+    shop = ("shop", begun.secrets["shop"])
+    reply = await begun.http.post("/oauth2/token", data={**form, "refresh_token": used}, auth=shop)
+    newest = {**form, "refresh_token": reply.json()["refresh_token"]}
+
+    if proof == "nothing":
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await begun.auth.Refresh(pb.RefreshRequest(refresh_token=used))
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    else:
+        other = ("other", begun.secrets["other"])
+        refused = await begun.http.post("/oauth2/token", data={**form, "refresh_token": used}, auth=other)
+        assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
+
+    assert (await begun.http.post("/oauth2/token", data=newest, auth=shop)).status_code == 200
+    # In the hands of the client itself it has been stolen from there.
+    again = await begun.http.post("/oauth2/token", data={**form, "refresh_token": used}, auth=shop)
+    assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
+    assert (await begun.http.post("/oauth2/token", data=newest, auth=shop)).status_code == 400
 
 
 async def test_the_client_ends_it_with_its_secret(begun: Begun) -> None:

@@ -119,6 +119,21 @@ async def test_a_narrower_scope_is_for_one_access_token(tmp_path: Path) -> None:
         assert list(wide.scopes) == ["items:read", "items:write"]
 
 
+async def test_a_scope_that_users_lost_is_in_no_token_of_older_sessions(tmp_path: Path) -> None:
+    async with serving(tmp_path, registration=True, user_scopes=("items:read", "items:write")) as auth:
+        await registered(auth, "alice")
+        first = await log_in(auth, "alice")
+    async with serving(tmp_path, user_scopes=("items:read",)) as auth:
+        lost = pb.RefreshRequest(refresh_token=first.refresh_token, scopes=["items:write"])
+        assert (await refusal(auth.Refresh(lost)))[0] is grpc.StatusCode.PERMISSION_DENIED
+        second = await auth.Refresh(pb.RefreshRequest(refresh_token=first.refresh_token))
+    said = jwt.decode(second.access_token, options={"verify_signature": False})
+    assert (list(second.scopes), said["scope"]) == (["items:read"], "items:read")
+    async with serving(tmp_path, user_scopes=()) as auth:
+        third = await auth.Refresh(pb.RefreshRequest(refresh_token=second.refresh_token))
+    assert "scope" not in jwt.decode(third.access_token, options={"verify_signature": False})
+
+
 class TestLogin:
     async def test_nobody_learns_why(self, auth: "Stub", admin: pb.TokenPair) -> None:
         """R5: a wrong password, an unknown, a disabled and a locked user have one answer."""
