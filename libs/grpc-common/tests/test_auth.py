@@ -328,6 +328,15 @@ async def test_who_is_missing_a_role_is_told_which():
         assert answer.details == f"/{THING}/R0S3 needs the scope items:read items:write"
 
 
+async def test_a_token_that_allows_too_little_is_told_so_as_http_has_it():
+    """RFC 6750 §3: whoever sends no token that is enough is challenged, also with a 403."""
+    async with World().serve() as world:
+        for method, needed in (("R6S0", ""), ("R0S3", ', scope="items:read items:write"')):
+            answer = await world.as_(maker.token(roles=["other"]), f"/{THING}/{method}")
+            challenge = f'Bearer realm="meshwork", error="insufficient_scope"{needed}'
+            assert dict(answer.trailers)["www-authenticate"] == challenge
+
+
 class TestMethodsWithoutAPolicy:
     async def test_they_need_a_token(self):
         async with World().serve() as world:

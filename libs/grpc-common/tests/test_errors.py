@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from grpc_common import errors
 from grpc_common.errors import ERROR_STATUS_MAP, FieldViolation, exception_to_status
 from grpc_common.http_hints import http_hints
+from grpc_common.jwt_service import insufficient
 from grpc_common.testing import in_process
 from meshwork.common.v1 import errors_pb2
 from meshwork.items.v1 import items_service_pb2 as pb
@@ -206,6 +207,13 @@ EXPIRED = errors.UnauthorizedError("token expired", metadata={"reason": "expired
         (TOKENLESS, "www-authenticate", 'Bearer realm="meshwork"'),
         (errors.UnauthorizedError("wrong password"), "www-authenticate", 'Bearer realm="meshwork"'),
         (EXPIRED, "www-authenticate", 'Bearer realm="meshwork", error="invalid_token"'),
+        (insufficient("no"), "www-authenticate", 'Bearer realm="meshwork", error="insufficient_scope"'),
+        (
+            insufficient("no", ["a:b", "c"]),
+            "www-authenticate",
+            'Bearer realm="meshwork", error="insufficient_scope", scope="a:b c"',
+        ),
+        (insufficient("no", ['a"b']), "www-authenticate", 'Bearer realm="meshwork", error="insufficient_scope"'),
         (errors.RateLimitError("slower", retry_after=0.0), "retry-after", "1"),
         (errors.RateLimitError("slower", retry_after=2.1), "retry-after", "3"),
         (errors.RateLimitError("slower", retry_after=60), "retry-after", "60"),

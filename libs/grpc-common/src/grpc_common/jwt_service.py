@@ -1,11 +1,15 @@
 """What the auth interceptor needs of whoever judges tokens, and the words a refused caller gets."""
 
-from typing import Literal, Protocol
+from collections.abc import Iterable
+from typing import Final, Literal, Protocol
 
-from grpc_common.errors import UnauthorizedError
+from grpc_common.errors import ForbiddenError, UnauthorizedError
 from grpc_common.principal import Principal
 
 type Reason = Literal["missing", "malformed", "expired", "not_yet_valid", "not_accepted", "revoked"]
+
+INSUFFICIENT: Final = "insufficient_scope"
+"""What RFC 6750 §3.1 calls a token that is good and allows too little, also by the roles in it."""
 
 
 class JWTService(Protocol):
@@ -33,3 +37,9 @@ def token_expired() -> UnauthorizedError:
 def token_revoked() -> UnauthorizedError:
     """Return the error for a token its issuer has taken back."""
     return refusal("revoked", "token revoked")
+
+
+def insufficient(message: str, scopes: Iterable[str] = ()) -> ForbiddenError:
+    """Return the error for a caller whose good token does not allow what it is for; `scopes` are those it needs."""
+    needed = " ".join(scopes)
+    return ForbiddenError(message, metadata={"reason": INSUFFICIENT, **({"scope": needed} if needed else {})})

@@ -9,8 +9,7 @@ import structlog
 
 from grpc_common.call import UNKNOWN, Call, Method, Run
 from grpc_common.chain import Interceptor
-from grpc_common.errors import ForbiddenError
-from grpc_common.jwt_service import JWTService, refusal, token_expired, token_revoked
+from grpc_common.jwt_service import JWTService, insufficient, refusal, token_expired, token_revoked
 from grpc_common.lease import Lease
 from grpc_common.policy import Access
 from grpc_common.principal import Principal
@@ -129,8 +128,8 @@ def _allow(method: Method, access: Access) -> Allow | None:
 
     def allow(principal: Principal) -> None:
         if roles and roles.isdisjoint(principal.roles):
-            raise ForbiddenError(needs_role)
+            raise insufficient(needs_role)
         if not scopes <= principal.scopes:
-            raise ForbiddenError(needs_scope)
+            raise insufficient(needs_scope, access.scopes)
 
     return allow
