@@ -70,6 +70,19 @@ def test_there_are_as_many_channels_as_there_are_keys_in_use(steps):
     asyncio.run(scenario())
 
 
+async def test_a_new_channel_does_not_wait_for_what_another_waits_for():
+    """Core would give it the connection of the other, in the midst of its pause after a failure."""
+    async with make_factory() as before, make_factory() as after:
+        async with serving(Server(Read=echo)) as target:
+            first = Stub(await before.create_channel(target, secure=False))
+            assert await first.Read(text("a")) == text("a")
+        with pytest.raises(RemoteUnavailableError):
+            await first.Write(text())
+        async with serving(Server(Write=echo), port=int(target.rpartition(":")[2])):
+            second = Stub(await after.create_channel(target, secure=False))
+            assert await second.Write(text("b")) == text("b")
+
+
 async def test_one_connection_serves_many_stubs_and_closes_with_the_last():
     async with make_factory() as factory, serving(Server(Read=echo)) as target:
         first = await factory.create_channel(target, secure=False)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from client_kit import METHODS, Server, Stub, make_factory, serving, text
 from grpc_common.chain import Chain
+from grpc_common.client.factory import OWN_CONNECTIONS
 from grpc_common.client.remote_error import (
     _CLASSES,
     DETAIL_KEY,
@@ -243,7 +244,7 @@ async def test_an_error_answers_as_that_of_grpc_aio(kind, status, details, early
     async with (
         make_factory() as factory,
         serving(Server(**behaviors)) as target,
-        grpc.aio.insecure_channel(target) as plain,
+        grpc.aio.insecure_channel(target, [OWN_CONNECTIONS]) as plain,
     ):
         theirs = await ended(begin(plain, kind, name))
         ours = await ended(begin(await factory.create_channel(target, secure=False), kind, name))

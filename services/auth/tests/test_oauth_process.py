@@ -14,7 +14,7 @@ import pytest
 from oauth_server import caller
 
 from auth import main
-from localmesh import child
+from localmesh import child, ports
 from meshwork.auth.v1 import auth_service_pb2 as pb
 from meshwork.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 
@@ -29,7 +29,7 @@ class Place:
     """Where a service of a test serves."""
 
     def __init__(self) -> None:
-        self.grpc, self.http = child.free_port(), child.free_port()
+        self.grpc, self.http = ports.free_port(), ports.free_port()
         self.target, self.url = f"127.0.0.1:{self.grpc}", f"http://127.0.0.1:{self.http}"
 
     def settings(self, **others: str) -> dict[str, str]:

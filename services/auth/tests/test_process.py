@@ -13,7 +13,7 @@ from served import BOOTSTRAP
 
 from auth import main
 from grpc_common.testing import bearer
-from localmesh import child
+from localmesh import child, ports
 from meshwork.auth.v1 import auth_service_pb2 as pb
 from meshwork.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 
@@ -32,7 +32,7 @@ async def serving(grpc_port: int, http_port: int, folder: Path, **settings: str)
 
 
 async def test_alone_it_makes_all_it_needs_and_finds_it_again(tmp_path: Path) -> None:
-    grpc_port, http_port = child.free_port(), child.free_port()
+    grpc_port, http_port = ports.free_port(), ports.free_port()
     alone = partial(serving, grpc_port, http_port, tmp_path, AUTH_BOOTSTRAP_SECRET=BOOTSTRAP)
     async with alone() as auth:
         await auth.BootstrapAdmin(pb.BootstrapAdminRequest(secret=BOOTSTRAP, username="root", password=PASSWORD))
@@ -49,7 +49,7 @@ async def test_alone_it_makes_all_it_needs_and_finds_it_again(tmp_path: Path) ->
 
 
 async def test_a_key_made_by_command_is_published_at_once(tmp_path: Path) -> None:
-    grpc_port, http_port = child.free_port(), child.free_port()
+    grpc_port, http_port = ports.free_port(), ports.free_port()
     async with serving(grpc_port, http_port, tmp_path, AUTH_BOOTSTRAP_SECRET=BOOTSTRAP) as auth:
         await auth.BootstrapAdmin(pb.BootstrapAdminRequest(secret=BOOTSTRAP, username="root", password=PASSWORD))
         tokens = await auth.Login(pb.LoginRequest(username="root", password=PASSWORD))

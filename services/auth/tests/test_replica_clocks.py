@@ -11,7 +11,7 @@ from served import BOOTSTRAP
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from grpc_common.testing import bearer
-from localmesh import child
+from localmesh import child, ports
 from meshwork.auth.v1 import auth_service_pb2 as pb
 from meshwork.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 
@@ -46,14 +46,14 @@ async def test_a_repeat_at_another_replica_has_the_same_successor_and_a_late_one
 
 
 def replica(off: float, url: str, folder: Path) -> AbstractAsyncContextManager[grpc.aio.Channel]:
-    port = child.free_port()
+    port = ports.free_port()
     return child.serving(
         wrong_clock.__name__,
         f"127.0.0.1:{port}",
         folder,
         CLOCK_OFF=str(off),
         AUTH_GRPC__PORT=str(port),
-        AUTH_HTTP__PORT=str(child.free_port()),
+        AUTH_HTTP__PORT=str(ports.free_port()),
         AUTH_AUTH__ISSUER="https://auth.example",  # all replicas are one issuer
         AUTH_DATABASE_URL=url,
         AUTH_BOOTSTRAP_SECRET=BOOTSTRAP,

@@ -14,7 +14,7 @@ import pytest
 
 from grpc_common.token_maker import TokenMaker
 from items import main, migrate
-from localmesh import child
+from localmesh import child, ports
 from localmesh.parts.postgres import Postgres
 from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1.items_service_pb2_grpc import ItemServiceStub
@@ -34,7 +34,7 @@ async def serving(target: str, folder: Path, **environment: str) -> AsyncIterato
 
 @pytest.fixture
 def port() -> int:
-    return child.free_port()
+    return ports.free_port()
 
 
 @pytest.fixture

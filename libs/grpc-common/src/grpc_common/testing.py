@@ -9,6 +9,7 @@ import structlog
 
 from grpc_common import metadata_size
 from grpc_common.chain import Chain, Interceptor
+from grpc_common.client.factory import OWN_CONNECTIONS
 from grpc_common.default_chain import default_interceptors
 from grpc_common.jwks import StaticJWKS
 from grpc_common.loopback import NO_PROXY
@@ -48,7 +49,9 @@ async def in_process(
             interceptor.served_at("127.0.0.1", port)
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[NO_PROXY, *options]) as channel:
+        async with grpc.aio.insecure_channel(
+            f"127.0.0.1:{port}", options=[NO_PROXY, OWN_CONNECTIONS, *options]
+        ) as channel:
             yield channel
     finally:
         await server.stop(0.5)

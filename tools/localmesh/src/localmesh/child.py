@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from grpc_common.client.factory import OWN_CONNECTIONS
 from grpc_common.loopback import NO_PROXY
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -66,7 +66,7 @@ async def serving(module: str, target: str, folder: Path, **settings: str) -> As
     """
     process = await start(module, folder, **settings)
     try:
-        async with grpc.aio.insecure_channel(target, [NO_PROXY]) as channel:
+        async with grpc.aio.insecure_channel(target, [NO_PROXY, OWN_CONNECTIONS]) as channel:
             await _until_it_serves(process, channel, module)
             yield channel
         process.send_signal(signal.SIGTERM)
@@ -90,9 +90,3 @@ async def _until_it_serves(process: asyncio.subprocess.Process, channel: grpc.ai
     finally:
         for task in (ended, serves):
             task.cancel()
-
-
-def free_port() -> int:
-    """Returns a port nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])

@@ -38,6 +38,8 @@ RECONNECT: Final = (
     ("grpc.min_reconnect_backoff_ms", 2000),
 )
 """After an outage the next try comes within 1.8 s, core's jitter included, however long it was."""
+OWN_CONNECTIONS: Final = ("grpc.use_local_subchannel_pool", 1)
+"""Core would else give a new channel the connections of one that is still closing, with the pause these are in."""
 
 
 class GRPCClientFactory:
@@ -187,6 +189,7 @@ class GRPCClientFactory:
         options: list[tuple[str, Any]] = [*RECONNECT, *self._keepalive.client_options(), *metadata_size.OPTIONS]
         # Retries are made by this library alone; core's transparent ones, of calls never sent, stay on.
         options.append(("grpc.service_config_disable_resolution", 1))
+        options.append(OWN_CONNECTIONS)
         if self._behind_sidecar or target.on_this_machine:
             options.append(NO_PROXY)
         if self._behind_sidecar or target.unix_path:
