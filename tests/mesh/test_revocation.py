@@ -80,3 +80,37 @@ def test_a_stream_ends_when_its_token_is_taken_back(two_replicas):
                 pass
     assert ended.value.code() == grpc.StatusCode.UNAUTHENTICATED
     assert time.monotonic() - began < REFUSED_WITHIN
+
+
+def test_all_sessions_end_by_one_command(two_replicas):
+    """As after a restore: whatever was issued before is refused by every service, and who logs in again is at home."""
+    pair = two_replicas.log_in()
+    nobody = pb.GetItemRequest(id="nobody")
+    with (
+        grpc.insecure_channel(f"unix:{two_replicas.socket('items')}") as first,
+        grpc.insecure_channel(f"unix:{two_replicas.socket('items-2')}") as second,
+        grpc.insecure_channel(f"unix:{two_replicas.socket('auth')}") as auth,
+    ):
+        asked = [(ItemServiceStub(channel).GetItem, nobody) for channel in (first, second)]
+        asked.append((AuthServiceStub(auth).GetUser, auth_pb.GetUserRequest(id="nobody")))
+        assert {_code(*each, pair.access_token) for each in asked} == {grpc.StatusCode.NOT_FOUND}
+        watch = ItemServiceStub(first).WatchItems(
+            pb.WatchItemsRequest(), timeout=60, metadata=(("authorization", f"Bearer {pair.access_token}"),)
+        )
+        watch.initial_metadata()
+        assert "refused by every service.\n" in two_replicas.end_sessions()
+        began = time.monotonic()
+        with pytest.raises(grpc.RpcError) as ended:
+            for _ in watch:
+                pass
+        assert ended.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        while {_code(*each, pair.access_token) for each in asked} != {grpc.StatusCode.UNAUTHENTICATED}:
+            assert time.monotonic() - began < REFUSED_WITHIN
+            time.sleep(0.02)
+        refresh = auth_pb.RefreshRequest(refresh_token=pair.refresh_token)
+        assert _code(AuthServiceStub(auth).Refresh, refresh, "") == grpc.StatusCode.UNAUTHENTICATED
+        again = two_replicas.log_in()
+        assert {_code(*each, again.access_token) for each in asked} == {grpc.StatusCode.NOT_FOUND}
+    # Through the ingress, too, which looks at the times in a token itself.
+    with two_replicas.rest(again.access_token) as http:
+        assert http.get("/v1/users/me").status_code == 200
