@@ -25,7 +25,7 @@ def _seconds(asked: object) -> float:
         try:
             seconds = float(asked)
         except OverflowError:
-            return LONGEST if str(asked)[0] != "-" else 0.0
+            return LONGEST if asked > 0 else 0.0  # type: ignore[operator]  # what is a number compares with one
     else:
         raise TypeError(f"timeout is a number of seconds, not a {type(asked).__name__}")
     if not isfinite(seconds):

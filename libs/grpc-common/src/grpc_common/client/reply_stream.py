@@ -9,7 +9,7 @@ from grpc import StatusCode, aio
 
 from grpc_common.client.call import ClientCall
 from grpc_common.client.remote_error import RemoteError
-from grpc_common.client.requests import ENDED, Requests
+from grpc_common.client.requests import ENDED, HalfClosedError, Requests
 from grpc_common.client.unary_reply import PendingCall, unreadable
 from grpc_common.outcome import is_cancelled
 
@@ -21,7 +21,7 @@ _settling: Final[set[asyncio.Task[None]]] = set()
 class Opening:
     """A stream up to its first message, and the way on from there."""
 
-    __slots__ = ("call", "given_away", "iterator", "opened", "parse", "reading", "requests", "send", "task")
+    __slots__ = ("call", "given_away", "iterator", "opened", "parse", "reading", "requests", "send", "task", "turn")
 
     def __init__(
         self,
@@ -39,6 +39,8 @@ class Opening:
         self.given_away = False
         """Whether the caller has seen something of the present attempt, so that no other can take its place."""
         self.task: asyncio.Task[Any] | None = None
+        self.turn: Final = asyncio.Lock()
+        """Of readers: each reply is one's alone."""
         if call.ended:
             return
         if call.method.plan.attempts > 1:
@@ -48,6 +50,11 @@ class Opening:
         else:
             self._begin()
             call.inner.add_done_callback(self._unread)
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether another attempt may yet take the place of the present one."""
+        return self.task is not None and not self.task.done()
 
     def _unread(self, inner: Any) -> None:
         # Whoever holds the stream may never ask how it ended, and the breaker must know.
@@ -107,6 +114,10 @@ class Opening:
 
     async def next(self) -> Any:
         """Return the next message, or END; raise what the call has failed with."""
+        async with self.turn:
+            return await self._next_of_all()
+
+    async def _next_of_all(self) -> Any:
         call = self.call
         try:
             if not self.opened and not call.ended:
@@ -240,22 +251,24 @@ class ReplyStream(PendingCall):
     async def write(self, request: Any) -> None:
         """Send another request; what the call has failed with is raised when it has ended."""
         requests = self._requests()
+        self._opening.raise_failure()
         try:
             await requests.write(request)
+        except HalfClosedError:
+            raise
         except ENDED:
             await self._settled()
             self._opening.raise_failure()
             raise
 
     async def done_writing(self) -> None:
-        """Say that there are no more requests."""
+        """Say that there are no more requests. A call that has ended needs not be told."""
         await self._requests().done_writing()
 
     def _requests(self) -> Requests:
         requests = self._opening.requests
         if requests is None:
             raise aio.UsageError("the call has a single request")
-        self._opening.raise_failure()
         return requests
 
     async def initial_metadata(self) -> aio.Metadata:
@@ -280,13 +293,15 @@ class ReplyStream(PendingCall):
         return self._call.status is StatusCode.CANCELLED and self._call.error is None
 
     def done(self) -> bool:
-        """Say whether the call has ended."""
-        return self._call.ended
+        """Say whether the call has ended; of one that core has ended, replies may still have to be read."""
+        return self._call.ended or (not self._opening.is_opening and self._call.inner.done())
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        """Have `callback` called with this call when the present attempt has ended."""
-        if self._call.inner is None:
+        """Have `callback` called with this call when it has ended, with its last attempt."""
+        if self.done():
             callback(self)
+        elif (task := self._opening.task) is not None and self._opening.is_opening:
+            task.add_done_callback(lambda _: self.add_done_callback(callback))
         else:
             self._call.inner.add_done_callback(lambda _: callback(self))
 

@@ -17,6 +17,10 @@ ENDED: Final = (aio.AioRpcError, aio.InternalError, asyncio.InvalidStateError)
 """What a write to a call that has ended may raise."""
 
 
+class HalfClosedError(asyncio.InvalidStateError):
+    """A write after `done_writing`."""
+
+
 class Codec(Protocol):
     """What makes bytes of requests; both raise TypeError for what is no request of the method."""
 
@@ -48,8 +52,8 @@ class Requests:
     written by hand cannot: nobody knows what its writer has made of what it has read in between.
     """
 
-    __slots__ = ("_buffer", "_call", "_codec", "_connected", "_encoded", "_ended", "_inner", "_kept", "_over",
-                 "_pulling", "_pump", "_room", "_sole_reply", "_source", "failure")  # fmt: skip
+    __slots__ = ("_buffer", "_call", "_closed", "_codec", "_connected", "_encoded", "_ended", "_inner", "_kept",
+                 "_over", "_pulling", "_pump", "_room", "_sole_reply", "_source", "_turn", "failure")  # fmt: skip
 
     def __init__(self, call: ClientCall, source: Source | None, codec: Codec) -> None:
         self.failure: BaseException | None = None
@@ -64,7 +68,9 @@ class Requests:
         self._kept: list[bytes] = []
         self._ended = False
         self._room = call.method.connection.calling.retry.buffer_bytes
-        self._buffer = self._connected = self._encoded = False
+        self._buffer = self._closed = self._connected = self._encoded = False
+        self._turn = asyncio.Lock()
+        """Of writers by hand: core takes one message at a time, and loses the others."""
         self._sole_reply = not call.method.plan.response_streaming
         """Whether the answer comes after all requests, so that none can be late before."""
         if source is None:
@@ -110,12 +116,15 @@ class Requests:
         except Exception as problem:
             call.give_up(problem)  # as a source that gives it does
             raise
-        call.unsent = False
-        if not self._connected:
-            await self._connect()
-        await send(self._inner, raw)
-        call.unsent = self._sole_reply
-        call.method.metrics.sent += 1
+        async with self._turn:
+            if self._closed:
+                raise HalfClosedError("nothing can be written after done_writing")
+            call.unsent = False
+            if not self._connected:
+                await self._connect()
+            await send(self._inner, raw)
+            call.unsent = self._sole_reply
+            call.method.metrics.sent += 1
 
     async def _connect(self) -> None:
         # A write to a call that ends before it has a connection would wait for ever.
@@ -136,13 +145,16 @@ class Requests:
         self._connected = True
 
     async def done_writing(self) -> None:
-        """Say that there are no more."""
+        """Say that there are no more. A call that has ended needs not be told."""
         if self._source is not None:
             raise aio.UsageError("the call takes its requests from an iterator")
-        self._call.unsent = False
-        if not self._connected:
-            await self._connect()
-        await self._inner.done_writing()
+        async with self._turn:
+            self._closed = True
+            self._call.unsent = False
+            with suppress(*ENDED):
+                if not self._connected:
+                    await self._connect()
+                await self._inner.done_writing()
 
     async def _send_all(self, inner: Any) -> None:
         call = self._call
@@ -158,11 +170,15 @@ class Requests:
                 call.unsent = waits
                 raw: Any = await anext(messages, _END)
                 call.unsent = False
-            except (Exception, asyncio.CancelledError) as error:
+            except GeneratorExit:
+                raise
+            except BaseException as error:
                 if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
                 self.failure = error  # the source's own, whichever that is
                 inner.cancel()
+                if isinstance(error, KeyboardInterrupt | SystemExit):
+                    raise
                 return
             try:
                 if raw is _END:

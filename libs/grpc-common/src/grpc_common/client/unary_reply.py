@@ -11,7 +11,7 @@ from grpc import StatusCode, aio
 from grpc_common.client.call import ClientCall
 from grpc_common.client.hedge import Race
 from grpc_common.client.remote_error import RemoteError, RemoteFailure, make_error
-from grpc_common.client.requests import ENDED, Requests
+from grpc_common.client.requests import ENDED, HalfClosedError, Requests
 from grpc_common.outcome import is_cancelled
 
 FAILED: Final = object()
@@ -224,6 +224,8 @@ class UnaryReplyCall(PendingCall):
             raise grpc.aio.UsageError("the call has a single request")
         try:
             await requests.write(request)
+        except HalfClosedError:
+            raise
         except ENDED:
             await self._settled()
             if self._call.error is not None:
