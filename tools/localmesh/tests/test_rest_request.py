@@ -233,6 +233,26 @@ def test_what_is_no_json_is_refused(front, client, body):
     assert not front.calls
 
 
+@pytest.mark.parametrize("inner", ["[%s]", "{%s}"])
+def test_a_long_name_does_not_make_a_body_slow_to_read(front, client, inner):
+    """Everybody waits while a script reads. Copied for each of what is in it, the name would be gigabytes."""
+    name, many = "k" * 500_000, 40_000
+    inside = ",".join("1" if inner[0] == "[" else f'"{n}":1' for n in range(many))
+    answer = client.post("/v1/auth/login", content=f'{{"username": {{"{name}": {inner % inside}}}}}'.encode())
+    assert answer.status_code == 400
+    assert not front.calls
+
+
+def test_a_name_is_not_sent_back_at_its_full_length(client):
+    for name in ("k" * 1_000_000, "é" * 500_000, "x" + "é" * 400_000):
+        answer = client.post("/v1/items", content=f'{{"{name}": 1}}'.encode())
+        assert answer.status_code == 400
+        (field,) = [each["field"] for each in answer.json()["details"][1]["field_violations"]]
+        assert field.endswith("...")
+        assert name.startswith(field[:-3])
+        assert len(answer.content) < 2000
+
+
 json_values = st.recursive(
     st.none()
     | st.booleans()

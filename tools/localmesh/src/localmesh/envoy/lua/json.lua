@@ -2,13 +2,31 @@
 -- quotes, commas at the end and the like. What two readers could read in two ways is refused, so that there is one way.
 local find, sub, char = string.find, string.sub, string.char
 local DEEPEST = 64
+local LONGEST = 200
 
-local function fault(field, description)
-  error({ field = field, description = description }, 0)
+-- Where the reader is: names of fields and indexes of arrays, from the outside in. They are joined only where something
+-- is wrong: joined at every step, one name of half a megabyte before many short ones would be copied for each of them.
+local trail = {}
+
+local function shown()
+  local text = ""
+  for _, part in ipairs(trail) do
+    if type(part) == "number" then
+      text = text .. "[" .. part .. "]"
+    else
+      text = text == "" and part or text .. "." .. part
+    end
+  end
+  if #text <= LONGEST then return text end
+  return (sub(text, 1, LONGEST):gsub("[\192-\255][\128-\191]*$", "")) .. "..."
+end
+
+local function fault(description)
+  error({ field = shown(), description = description }, 0)
 end
 
 local function broken(at, what)
-  fault("", "the body is no JSON at byte " .. at .. ": " .. what)
+  error({ field = "", description = "the body is no JSON at byte " .. at .. ": " .. what }, 0)
 end
 
 local function after_space(text, at)
@@ -73,24 +91,23 @@ local function joined(path, name)
   return path == "" and name or path .. "." .. name
 end
 
--- `shown` is the path as people read it, `canonical` without indexes and in the names of the proto.
-local function object(text, at, shape, shown, canonical, bound, depth)
+-- `canonical` is the path without indexes and in the names of the proto, as far as messages reach.
+local function object(text, at, shape, canonical, bound, depth)
   local seen = {}
   at = after_space(text, at + 1)
   if sub(text, at, at) == "}" then return at + 1 end
   while true do
     if sub(text, at, at) ~= '"' then broken(at, "no name of a field in double quotes") end
     local key, next_at = quoted(text, at)
-    local here = joined(shown, key)
-    local field = nil
+    trail[#trail + 1] = key
+    local field, name, path = nil, key, canonical
     if shape.fields then
       field = shape.fields[key]
-      if not field then fault(here, "is no field of this request") end
+      if not field then fault("is no field of this request") end
+      name, path = field.name, joined(canonical, field.name)
+      if bound[path] then fault("is in the path of the URL, and may not be anywhere else") end
     end
-    local name = field and field.name or key
-    local path = joined(canonical, name)
-    if field and bound[path] then fault(here, "is in the path of the URL, and may not be anywhere else") end
-    if seen[name] then fault(here, "is there more than once") end
+    if seen[name] then fault("is there more than once") end
     seen[name] = true
     at = after_space(text, next_at)
     if sub(text, at, at) ~= ":" then broken(at, "no colon after a field's name") end
@@ -101,7 +118,8 @@ local function object(text, at, shape, shown, canonical, bound, depth)
     elseif shape.values then
       inner = shape.values
     end
-    at = after_space(text, value(text, after_space(text, at + 1), inner, here, path, bound, depth + 1))
+    at = after_space(text, value(text, after_space(text, at + 1), inner, path, bound, depth + 1))
+    trail[#trail] = nil
     local byte = sub(text, at, at)
     if byte == "}" then return at + 1 end
     if byte ~= "," then broken(at, "neither a comma nor the end of an object") end
@@ -109,12 +127,14 @@ local function object(text, at, shape, shown, canonical, bound, depth)
   end
 end
 
-local function array(text, at, shape, shown, canonical, bound, depth)
-  local index = 0
+local function array(text, at, shape, canonical, bound, depth)
+  local index, level = 0, #trail + 1
   at = after_space(text, at + 1)
   if sub(text, at, at) == "]" then return at + 1 end
   while true do
-    at = after_space(text, value(text, at, shape, shown .. "[" .. index .. "]", canonical, bound, depth + 1))
+    trail[level] = index
+    at = after_space(text, value(text, at, shape, canonical, bound, depth + 1))
+    trail[level] = nil
     local byte = sub(text, at, at)
     if byte == "]" then return at + 1 end
     if byte ~= "," then broken(at, "neither a comma nor the end of an array") end
@@ -122,11 +142,11 @@ local function array(text, at, shape, shown, canonical, bound, depth)
   end
 end
 
-function value(text, at, shape, shown, canonical, bound, depth)
-  if depth > DEEPEST then fault(shown, "is more than " .. DEEPEST .. " levels deep") end
+function value(text, at, shape, canonical, bound, depth)
+  if depth > DEEPEST then fault("is more than " .. DEEPEST .. " levels deep") end
   local byte = sub(text, at, at)
-  if byte == "{" then return object(text, at, shape, shown, canonical, bound, depth) end
-  if byte == "[" then return array(text, at, shape, shown, canonical, bound, depth) end
+  if byte == "{" then return object(text, at, shape, canonical, bound, depth) end
+  if byte == "[" then return array(text, at, shape, canonical, bound, depth) end
   if byte == '"' then
     local _, next_at = quoted(text, at)
     return next_at
@@ -139,9 +159,10 @@ end
 
 -- Returns nothing, or what is wrong: {field = ..., description = ...}, where the field may be empty.
 function json_fault(text, fields, bound, canonical)
+  trail = {}
   local fine, wrong = pcall(function()
     local at = after_space(text, 1)
-    local last = after_space(text, value(text, at, { fields = fields }, "", canonical, bound, 0))
+    local last = after_space(text, value(text, at, { fields = fields }, canonical, bound, 0))
     if last <= #text then broken(last, "more after the end") end
   end)
   if fine then return nil end
