@@ -6,7 +6,7 @@ from threading import Event
 
 import grpc
 import pytest
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import any_pb2, duration_pb2, json_format
 from google.rpc import error_details_pb2, status_pb2
 
 from meshwork.auth.v1.auth_service_pb2 import TokenPair
@@ -323,6 +323,27 @@ def test_http_1_0_is_told_in_the_same_shape(link):
     said = _all(link)
     assert said.split(" ")[1] == "426"
     assert '"code":9' in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("GET /v1/items/A#b HTTP/1.1", "400"),
+        ("GET /v1/items/%00 HTTP/1.1", "400"),
+        ("GET v1 HTTP/1.1", "400"),
+        ("GET /v1/items/A HTTP/1.1\r\ncontent-length: x", "400"),
+        ("GET /v1/items/A HTTP/1.1\r\nx: " + "x" * 100_000, "431"),
+    ],
+    ids=["fragment", "nul", "no path", "no length", "long header"],
+)
+def test_what_is_refused_before_it_has_names_is_told_in_the_same_shape(link, asked, status):
+    """Without the names, for nobody has given them yet: a client reads the error into google.rpc.ErrorInfo."""
+    link.sendall(f"{asked}\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+    head, _, body = _all(link).partition("\r\n\r\n")
+    assert head.split(" ")[1] == status
+    said = json_format.Parse(body, status_pb2.Status(), ignore_unknown_fields=False)
+    assert said.code == (8 if status == "431" else 3)
+    assert said.message
 
 
 def test_grpc_keeps_its_ways(front, make_items):

@@ -16,6 +16,8 @@ GRPC: Final = (
 )
 """The transcoder turns a request into gRPC, and leaves the path it had."""
 FIELDS_NAMED: Final = f'"{NOTES}" in metadata.filter_metadata && "violations" in metadata.filter_metadata["{NOTES}"]'
+NO_PATH: Final = 'response.code_details.startsWith("path_normalization_failed")'
+DETAILS: Final = "%RESPONSE_CODE_DETAILS%"
 REPLY_STATUS: Final = "x-reply-status"
 """Tells the filter `arrive` the status of an answer of Envoy's own to gRPC; it goes no further."""
 OUT_OF_TIME: Final[Config] = {"response_flag_filter": {"flags": ["UT"]}}
@@ -50,11 +52,13 @@ GRPC_CODES: Final = {
     403: StatusCode.PERMISSION_DENIED,
     404: StatusCode.UNIMPLEMENTED,
     429: StatusCode.RESOURCE_EXHAUSTED,
+    501: StatusCode.UNIMPLEMENTED,
     502: StatusCode.UNAVAILABLE,
     503: StatusCode.UNAVAILABLE,
     504: StatusCode.UNAVAILABLE,
 }
-"""And to callers of gRPC: as its document http-grpc-status-mapping.md has it, but for 429, of which we know more."""
+"""And to callers of gRPC: as its document http-grpc-status-mapping.md has it, but for 429 and 501, of which we know
+more."""
 EXPLAINED: Final = {
     404: "there is no such path",
     413: f"the body is larger than {MAX_BODY:,} bytes",
@@ -100,6 +104,7 @@ def _to_rest() -> Iterator[Config]:
         "field_violations": f"%DYNAMIC_METADATA({NOTES}:violations)%",
     }
     yield _rest(_cel(FIELDS_NAMED), 400, StatusCode.INVALID_ARGUMENT, [fields])
+    yield _rest(_cel(NO_PATH), 400, StatusCode.INVALID_ARGUMENT, message=f"this is no path of a URL ({DETAILS})")
     for status, code in REST_CODES.items():
         yield _rest(_status(status), status, code, message=EXPLAINED.get(status, ENVOYS_WORDS))
     yield _rest(_status(0, "GE"), None, StatusCode.UNKNOWN)
@@ -126,7 +131,7 @@ def _rest(
     mapper: Config = {
         "filter": condition,
         "headers_to_add": headers,
-        "body_format_override": {"json_format": body},
+        "body_format_override": {"json_format": body, "omit_empty_values": True},
     }
     return mapper if status is None else mapper | {"status_code": status}
 
