@@ -14,6 +14,7 @@ import pytest
 from google.protobuf.message_factory import GetMessageClass
 
 from localmesh import topology
+from localmesh.envoy.config import Config
 from localmesh.topology import Topology
 from localmesh.workload import Workload, workloads
 from meshwork.auth.v1 import auth_service_pb2  # noqa: F401 - the topology names its service
@@ -54,6 +55,23 @@ def front(only_ingress: RecordedIngress) -> RecordedIngress:
     """The same, as if nothing had been called yet."""
     only_ingress.forget()
     return only_ingress
+
+
+@pytest.fixture
+def unguarded() -> Iterator[RecordedIngress]:
+    """An ingress that does not look at what comes in, before services."""
+
+    def change(config: Config) -> Config:
+        manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        filters = manager["http_filters"]
+        manager["http_filters"] = [each for each in filters if each["name"] != "envoy.filters.http.lua.arrive"]
+        return config
+
+    with tempfile.TemporaryDirectory(prefix="ingress-") as name:
+        folder, read = Path(name), topology.read(topology.IN_THE_TREE)
+        ours = tuple(workloads(read, {}, sockets=folder, certificates=folder / "certificates"))
+        with recorded_ingress(read, ours, folder, change=change) as found:
+            yield found
 
 
 @pytest.fixture

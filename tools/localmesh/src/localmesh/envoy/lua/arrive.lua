@@ -1,5 +1,11 @@
 -- The outermost: brings what callers write in several ways into one, and completes what they are answered.
 local JSON = "application/json"
+-- What servers alone say, or gRPC to itself; its core chokes on what it does not expect there.
+local NEVER_ASKED = {
+  "grpc-internal-encoding-request", "grpc-message", "grpc-retry-pushback-ms", "grpc-status", "grpclb_client_stats",
+  "lb-cost-bin", "lb-token", "x-envoy-original-method", "x-envoy-original-path",
+}
+local ENCODINGS = { identity = true, deflate = true, gzip = true }
 
 -- A body that is too large is still taken to its end, and thrown away: clients that are answered before they have sent
 -- all may take that for a failure. One without end is not.
@@ -14,10 +20,34 @@ local function take(handle)
   end
 end
 
-function envoy_on_request(handle)
+-- Base64 as gRPC's core reads it: padded or not, and without stray bits at its end.
+local function is_base64(value)
+  local text = value:match("^([%w+/]*)=?=?$")
+  local left = text and #text % 4
+  return left == 0 or (left == 2 and text:find("[AQgw]$")) or (left == 3 and text:find("[AEIMQUYcgkosw048]$"))
+end
+
+-- What gRPC's core cannot read, which would be an INTERNAL or a 500 of the service's.
+local function header_fault(headers)
+  local time = headers:get("grpc-timeout")
+  if time and not (time:find("^%d+[HMSmun]$") and #time <= 9) then
+    return "grpc-timeout is up to eight digits and one of H, M, S, m, u, n, such as 500m"
+  end
+  local attempts = headers:get("grpc-previous-rpc-attempts")
+  if attempts and not (attempts:find("^%d+$") and #attempts <= 9) then return "grpc-previous-rpc-attempts is a number" end
+  local wrong = nil
+  for name, value in pairs(headers) do -- to its end: Envoy counts a loop that is left as one that goes on
+    if name:sub(-4) == "-bin" and not is_base64(value) then wrong = name .. " is to be in base64" end
+  end
+  return wrong
+end
+
+-- Returns whether there is a body to be taken.
+local function request(handle)
   local headers = handle:headers()
-  headers:remove("x-envoy-original-path") -- what the transcoder alone may say
-  headers:remove("x-envoy-original-method")
+  for _, name in ipairs(NEVER_ASKED) do
+    headers:remove(name)
+  end
   local token = (headers:get("authorization") or ""):match("^[Bb][Ee][Aa][Rr][Ee][Rr] +(.*)$")
   if token then headers:replace("authorization", "Bearer " .. token) end
   local correlation = headers:get("x-correlation-id") or ""
@@ -31,7 +61,30 @@ function envoy_on_request(handle)
   else
     headers:remove("x-grpc-web")
   end
-  if not kind:find("^application/grpc") then take(handle) end
+  local wrong = header_fault(headers)
+  if not kind:find("^application/grpc") then
+    headers:remove("grpc-encoding") -- of JSON it says nothing
+    if wrong then handle:streamInfo():dynamicMetadata():set("rest", "header", wrong) end -- said when the body is read
+    return true
+  end
+  if wrong then
+    handle:respond({ [":status"] = "400" }, wrong)
+  elseif not ENCODINGS[headers:get("grpc-encoding") or "identity"] then
+    handle:respond({ [":status"] = "501", ["grpc-accept-encoding"] = "identity,deflate,gzip" },
+      "a message is compressed by gzip or deflate, or not at all")
+  end
+  return false
+end
+
+-- A script that fails does not stop a request: Envoy would let it through.
+function envoy_on_request(handle)
+  local fine, has_body = pcall(request, handle)
+  if not fine then
+    handle:logErr("arrive: " .. tostring(has_body))
+    handle:respond({ [":status"] = "500" }, "the request cannot be judged")
+  elseif has_body then
+    take(handle)
+  end
 end
 
 local function is_json(headers)

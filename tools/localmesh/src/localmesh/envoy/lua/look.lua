@@ -20,8 +20,13 @@ local function request(handle)
   local headers = handle:headers()
   local kind = headers:get("content-type") or ""
   if kind == GRPC or kind:sub(1, #GRPC + 1) == GRPC .. "+" then return end -- as the transcoder tells it from the rest
-  if (handle:streamInfo():dynamicMetadata():get("rest") or {}).too_large then
+  local noted = handle:streamInfo():dynamicMetadata():get("rest") or {}
+  if noted.too_large then
     handle:respond({ [":status"] = "413" }, "the body is too large")
+    return
+  end
+  if noted.header then
+    handle:respond({ [":status"] = "400" }, noted.header)
     return
   end
   local encoding = (headers:get("content-encoding") or "identity"):lower()
