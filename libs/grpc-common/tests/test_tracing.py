@@ -130,6 +130,11 @@ def test_without_a_span_nothing_is_injected():
     assert inject() == ()
 
 
+@pytest.mark.parametrize("key", ["traceparent", "tracestate", "baggage"])
+def test_what_a_caller_writes_itself_stays_where_nobody_traces(key):
+    assert inject(((key, "a=1"), ("x-own", "1"))) == ((key, "a=1"), ("x-own", "1"))
+
+
 class Service:
     """One hop of a chain of services: calls the next one, if there is one, and tells which contexts it was in."""
 

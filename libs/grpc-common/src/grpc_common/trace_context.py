@@ -48,18 +48,24 @@ def extract(metadata: Metadata | None) -> Context:
 
 
 def inject(metadata: Metadata | None = None, parent: Span | None = None) -> tuple[tuple[str, str | bytes], ...]:
-    """Return `metadata` of an outgoing call with `parent`, or else the current span, as its parent, and the baggage."""
-    pairs = [pair for pair in metadata or () if pair[0] not in KEYS]
+    """Return `metadata` of an outgoing call with `parent`, or else the current span, as its parent, and the baggage.
+
+    They take the place of a trace context in `metadata`; where there are none, what the caller has written stays.
+    """
+    ours: list[tuple[str, str | bytes]] = []
+    replaced: list[str] = []
     span = (parent or trace.get_current_span()).get_span_context()
     if span.is_valid:
-        pairs.append((PARENT, f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"))
+        replaced += PARENT, STATE
+        ours.append((PARENT, f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"))
         if span.trace_state:
-            pairs.append((STATE, span.trace_state.to_header()))
+            ours.append((STATE, span.trace_state.to_header()))
     if baggage.get_all():
         carrier: dict[str, str] = {}
         _BAGGAGE.inject(carrier)
-        pairs.extend(carrier.items())
-    return tuple(pairs)
+        replaced += carrier
+        ours.extend(carrier.items())
+    return (*[pair for pair in metadata or () if pair[0] not in replaced], *ours)
 
 
 def span_of(call: Call) -> SpanContext:

@@ -8,10 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from grpc_common.metadata_size import MAX_METADATA
-
-FIELD: Final = 32
-"""Bytes that count for each field besides its own (RFC 9113, section 6.5.2)."""
+from grpc_common.metadata_size import FIELD_OVERHEAD, MAX_METADATA
 
 type Pairs = tuple[tuple[str, str | bytes], ...]
 
@@ -37,7 +34,7 @@ def checked(metadata: Iterable[tuple[str, str | bytes]] | None) -> Pairs:
     if isinstance(metadata, Mapping | str | bytes) or not isinstance(metadata, Iterable):
         raise TypeError(f"metadata is a sequence of pairs, not a {_name(metadata)}: write ((key, value), ...)")
     pairs = tuple([_pair(each) for each in metadata])
-    if sum([FIELD + len(key) + len(value) for key, value in pairs]) > MAX_METADATA:
+    if sum([FIELD_OVERHEAD + len(key) + len(value) for key, value in pairs]) > MAX_METADATA:
         longest = max(pairs, key=lambda pair: len(pair[1]))[0]
         raise ValueError(f"metadata of more than {MAX_METADATA} bytes, most of them under {longest!r}: send less")
     return pairs
