@@ -38,9 +38,9 @@ class Migrations:
 
     async def upgrade(self, url: str) -> None:
         """Upgrades to the newest schema, in one transaction; the second of two who do so at once finds nothing to
-        do.
+        do. A database ahead of this version is left as it is, so that an older one starts beside and after a newer one.
         """
-        await self._run(url, lambda config: command.upgrade(config, "head"))
+        await self._run(url, self._upgrade)
 
     async def downgrade(self, url: str, revision: str) -> None:
         """Goes back to an older revision; "base" removes everything."""
@@ -76,6 +76,10 @@ class Migrations:
         if connection.dialect.name == "postgresql":  # on SQLite the transaction itself keeps others out
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({self._lock})")
         verb(self._config(connection))
+
+    def _upgrade(self, config: Config) -> None:
+        if self._is_behind(config.attributes["connection"]):
+            command.upgrade(config, "head")
 
     def _is_behind(self, connection: Connection) -> bool:
         scripts = ScriptDirectory.from_config(self._config(connection))
