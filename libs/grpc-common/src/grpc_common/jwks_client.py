@@ -37,7 +37,9 @@ class JWKSClient:
     One fetch at a time, whoever asks. The keys are fetched again in the background when most of their time is over
     (`Cache-Control: max-age`, held between `min_ttl` and `max_ttl`; `default_ttl` without one), and are used for
     `stale` seconds longer when the issuer cannot be reached. A token with an unknown kid causes a fetch, but not more
-    than one in `cool_down` seconds, whatever number of tokens. A bad document never replaces a good one.
+    than one in `cool_down` seconds, whatever number of tokens. A bad signature under a known kid causes none: an issuer
+    that puts another key under the name of the one before, by which nobody can see that it is new (OpenID Connect Core
+    §10.1.1), is believed again once the time of its keys is over. A bad document never replaces a good one.
     With `uds` all goes through that Unix socket, such as the one by which a sidecar takes calls of its service; the URL
     then says what is asked for there. All durations are seconds; `clock` is monotonic.
     """
