@@ -55,6 +55,8 @@ shaped = st.sampled_from(
         "redis://:{}@cache",
         "eyJ{0}abcdefgh.eyJ{0}.{0}",
         "hvs.{}abcdefghijklmnop",
+        "mrt_0123456789abcdef0123456789abcdef.7.{}",
+        "DELETE /v1/auth/families/mrt_0123456789abcdef0123456789abcdef.0.{} refused",
         '{{"password": "{}"}}',
         "{{'token': '{}'}}",
         "password={}",

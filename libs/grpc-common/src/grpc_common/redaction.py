@@ -50,6 +50,7 @@ _SHAPES: Final = tuple(
         r"(://[^\s/:@]{0,256}:)[^\s/]+(?=@)",  # a password in a URL
         r"(\b)eyJ[\w-]{8,}(?:\.[\w-]*){0,4}",  # a JSON Web Token, whole or cut
         r"(\b)hv[sbr]\.[\w-]{16,}",  # a token of Vault or OpenBao
+        r"(\b)mrt_[0-9a-f]{8,32}[\w.-]*",  # a refresh token of auth, whole or cut
         r"(\b(?i:(?:proxy-)?authorization|(?:set-)?cookie|x-api-key|password|passwd):\s{0,8})[^\r\n]+",
         rf"""({_NAME}\\?["']\s{{0,8}}[:=]\s{{0,8}})(?:(?i:bearer|basic)\s{{1,8}})*{_VALUE}""",
         rf"""({_NAME}\s?=\s?)(?:[\w-]{{1,64}}\s?=\s?|(?i:bearer|basic)\s{{1,8}})*{_VALUE}""",
@@ -59,7 +60,7 @@ _SHAPES: Final = tuple(
 )
 # Every shape has one of these in it; looking for them takes a fraction of the time.
 _MARKS: Final = (
-    *("://", "eyj", "bearer", "basic", "hvs.", "hvb.", "hvr.", "-----begin"),
+    *("://", "eyj", "bearer", "basic", "hvs.", "hvb.", "hvr.", "mrt_", "-----begin"),
     *("authorization", "cookie", "credential", "pass", "pwd", "secret", "token", "key"),
 )
 _PLAIN: Final = Enum | PurePath | UUID | date | timedelta | Decimal
