@@ -26,7 +26,7 @@ MAX_NAMED: Final = 256
 class Program:
     """A method's chain, compiled; it runs whatever handler the method has for a call."""
 
-    __slots__ = ("inside", "interceptors", "latest", "method", "run", "takes_stream")
+    __slots__ = ("inside", "interceptors", "is_evident", "latest", "method", "run", "takes_stream")
 
     def __init__(
         self,
@@ -45,6 +45,8 @@ class Program:
         """Those among them that a chain further in brought along."""
         self.takes_stream: Final = takes_stream
         self.latest: tuple[Handler, CompiledHandler] | None = None
+        self.is_evident: Final = method.is_declared and Method.of(method.path, self.bound(None)) == method
+        """Whether a chain further out finds `method` by itself, with an interceptor of another make between them."""
 
     def fits(self, handler: Handler, method: Method, inside: tuple["Interceptor", ...]) -> bool:
         """Say whether it can run `handler`."""
@@ -204,7 +206,7 @@ class Chain(ServerInterceptor):
             compiled = latest[1]
         else:
             compiled = self._compiled(path, handler, method, program)
-        if not isinstance(handler, CompiledHandler):
+        if not (compiled.program.is_evident or isinstance(handler, CompiledHandler)):
             _below.set((asked, compiled.method))
         return compiled
 

@@ -25,11 +25,13 @@ _FROM_CORE: Final[type[Any]] = cygrpc._MessageReceiver  # noqa: SLF001
 class StreamContext:
     """A servicer context whose `read` and `write` take messages over one that takes bytes, and which counts them."""
 
-    __slots__ = ("_call", "_context", "_counts", "_ended", "_served")
+    __slots__ = ("_call", "_context", "_counts", "_ended", "_read", "_served", "_write")
 
     def __init__(self, call: Call, served: Served) -> None:
         self._call = call
-        self._context = call.context
+        self._context = context = call.context
+        # Found once, and not for each message through all that is around core's own.
+        self._read, self._write = context.read, context.write
         # A chain around us has one, too, where an interceptor of another make stands between.
         self._counts = not call.counted
         self._ended = False
@@ -41,7 +43,7 @@ class StreamContext:
 
     async def read(self) -> Any:
         """Return the next request, or `grpc.aio.EOF`."""
-        data = await self._context.read()
+        data = await self._read()
         if data is EOF:
             if not self._ended:
                 await whole(self._call, self._context)
@@ -55,12 +57,12 @@ class StreamContext:
         """Send one reply."""
         data = self._served.serialize(message)
         if not self._counts:
-            await self._context.write(data)
+            await self._write(data)
             return
         call = self._call
         call.writing += 1
         try:
-            await self._context.write(data)
+            await self._write(data)
         except asyncio.CancelledError:
             call.write_cut = True
             raise
@@ -196,7 +198,20 @@ def with_messages(method: Method, call_next: Run, *, passes: bool) -> Run:
 
         async def unary(call: Call, request: Any) -> bytes:
             served: Any = call.served
-            data = request if type(request) is bytes else await _only(call, request, call.context, term)
+            if type(request) is _FROM_CORE and call.deadline is not None:
+                # What `_only` does, with a coroutine less: so come almost all calls.
+                call.waits = asyncio.current_task()
+                try:
+                    data = await call.core.read()
+                except asyncio.CancelledError:
+                    _refuse(call)
+                    raise
+                finally:
+                    call.waits = None
+                if data is EOF:
+                    await _miss(call, call.context)
+            else:
+                data = request if type(request) is bytes else await _only(call, request, call.context, term)
             reply = await call_next(call, served.parse(data))
             if call.core.code() not in _OK:
                 return b""
@@ -236,7 +251,7 @@ _OK = frozenset({None, StatusCode.OK, 0})
 
 async def _only(call: Call, requests: Any, context: Any, term: Term) -> bytes:
     """Read the one request of a call; end the call with UNIMPLEMENTED where the caller finishes without one."""
-    task = call.waits = asyncio.current_task()
+    call.waits = asyncio.current_task()
     try:
         if call.deadline is None:
             with term.lease():
@@ -246,13 +261,22 @@ async def _only(call: Call, requests: Any, context: Any, term: Term) -> bytes:
         else:
             data = await anext(requests, EOF)
     except asyncio.CancelledError:
-        if call.refusal is None or task is None or task.uncancel() > 0:
-            raise
-        raise call.refusal from None
+        _refuse(call)
+        raise
     finally:
         call.waits = None
     if data is EOF:
-        await whole(call, context)
-        # gRPC's document of status codes, "request cardinality violation".
-        await context.abort(StatusCode.UNIMPLEMENTED, "this method takes one request, and none came")
+        await _miss(call, context)
     return data  # type: ignore[no-any-return]
+
+
+def _refuse(call: Call) -> None:
+    """Raise the reason why the wait for the request was cancelled, where that is to be told to the caller."""
+    if call.refusal is not None and call.waits is not None and call.waits.uncancel() == 0:
+        raise call.refusal from None
+
+
+async def _miss(call: Call, context: Any) -> None:
+    await whole(call, context)
+    # gRPC's document of status codes, "request cardinality violation".
+    await context.abort(StatusCode.UNIMPLEMENTED, "this method takes one request, and none came")
