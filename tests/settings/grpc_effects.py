@@ -500,7 +500,7 @@ async def health_check(folder):
 
         async with calling(register, CLIENT(health_check=minds, max_retries=0)) as channel:
             with suppress(RemoteError):
-                await get(channel, timeout=2.0)
+                await get(channel, timeout=2.0 if minds else PATIENCE)
         assert bool(plain.given) is not minds
 
 

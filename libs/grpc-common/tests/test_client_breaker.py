@@ -28,6 +28,7 @@ class Model:
     def __init__(self, config):
         self.config = config
         self.state, self.row, self.opened, self.probes, self.proofs, self.era = CLOSED, 0, 0.0, 0, 0, 0
+        self.tried = 0.0
 
     def become(self, state, now):
         self.state, self.row, self.probes, self.proofs = state, 0, 0, 0
@@ -37,9 +38,12 @@ class Model:
     def admit(self, now):
         if self.state is OPEN and now - self.opened >= self.config.recovery_timeout:
             self.become(HALF_OPEN, now)
-        if self.state is OPEN or (self.state is HALF_OPEN and self.probes >= self.config.half_open_max_calls):
+        full = self.probes >= self.config.half_open_max_calls and now - self.tried < self.config.recovery_timeout
+        if self.state is OPEN or (self.state is HALF_OPEN and full):
             return None
-        self.probes += self.state is HALF_OPEN
+        if self.state is HALF_OPEN:
+            self.probes += 1
+            self.tried = now
         return self.era
 
     def end(self, era, how, now):
@@ -226,6 +230,27 @@ def test_an_open_breaker_answers_at_once_and_says_so():
         await asyncio.sleep(0.2)
         await asyncio.gather(stub.Write(text()))
         await stub.Write(text())
+
+    virtual_time.run(scenario())
+
+
+def test_a_call_that_tries_for_long_does_not_keep_others_out():
+    """Its reply is far away, as that of a quiet stream may be: another is let through as after a failure."""
+
+    async def scenario():
+        breaker = CircuitBreakerConfig(1, recovery_timeout=1.0)
+        answers = [Answer(StatusCode.UNAVAILABLE), Answer(seconds=TIMEOUT - 1.0), Answer()]
+        stub, connection = over_script(ScriptedChannel(*answers), breaker=breaker)
+        await stub.Write(text()).code()
+        await asyncio.sleep(1.0)
+        slow = stub.Write(text())
+        with pytest.raises(CircuitOpenError):
+            await stub.Write(text())
+        await asyncio.sleep(1.0)
+        await stub.Write(text())
+        method = connection.method(path("Write"), request_streaming=False, response_streaming=False)
+        assert method.breaker.state is CLOSED
+        slow.cancel()
 
     virtual_time.run(scenario())
 

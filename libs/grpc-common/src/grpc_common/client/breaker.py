@@ -41,7 +41,9 @@ class CircuitBreakerConfig:
     minimum_calls: int = 20
     """Fewer calls within the window than this say nothing about a share."""
     half_open_max_calls: int = 1
-    """Calls that may try at a time; as many must succeed to close it."""
+    """Calls that may try at a time; as many must succeed to close it. One more may when the latest of them has proved
+    nothing for `recovery_timeout`: it may be a quiet stream, which would keep all others out until its deadline.
+    """
 
     def __post_init__(self) -> None:
         if self.failure_threshold < 1 or self.minimum_calls < 1 or self.half_open_max_calls < 1:
@@ -62,7 +64,7 @@ class CircuitBreaker:
     """
 
     __slots__ = ("__weakref__", "_bad", "_changed", "_config", "_good", "_in_a_row", "_lost", "_now",
-                 "_opened", "_probes", "_proofs", "_slice", "_slice_until", "_ticket", "state")  # fmt: skip
+                 "_opened", "_probes", "_proofs", "_slice", "_slice_until", "_ticket", "_tried", "state")  # fmt: skip
 
     def __init__(self, config: CircuitBreakerConfig, now: Callable[[], float], changed: Changed | None = None) -> None:
         self._config: Final = config
@@ -70,7 +72,7 @@ class CircuitBreaker:
         self._changed = changed
         self.state = BreakerState.CLOSED
         self._ticket = 1
-        self._opened = 0.0
+        self._opened = self._tried = 0.0
         self._lost = False
         self._probes = self._proofs = 0
         self._reset()
@@ -91,9 +93,13 @@ class CircuitBreaker:
             if self._now() - self._opened < self._config.recovery_timeout:
                 return 0
             self._become(BreakerState.HALF_OPEN, "it is time to try again")
-        if self._probes >= self._config.half_open_max_calls:
+        if (
+            self._probes >= self._config.half_open_max_calls
+            and self._now() - self._tried < self._config.recovery_timeout
+        ):
             return 0
         self._probes += 1
+        self._tried = self._now()
         return self._ticket
 
     @property
