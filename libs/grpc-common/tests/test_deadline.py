@@ -52,7 +52,20 @@ async def test_the_handler_sees_the_lesser_of_both():
     # Core rounds up what it tells the server, and a busy machine takes its time.
     least = [10, 5, 10, 30]
     assert all(lesser - 4 < left < lesser + 0.2 for (left, _, _), lesser in zip(seen, least, strict=True))
-    assert all((own == 0.01 and long == left) or long - left < 0.01 for left, own, long in seen)
+    assert all(own == 0.01 and left - 4 < long <= left for left, own, long in seen)
+
+
+async def test_what_is_left_is_never_below_nothing(monkeypatch):
+    seen = []
+
+    async def note(context):
+        with monkeypatch.context() as later:
+            later.setattr("grpc_common.deadline.monotonic", lambda: time.monotonic() + 3600)
+            seen.extend((remaining(), remaining(5)))
+
+    async with in_process(Gate(note).register, chain()) as channel:
+        assert await begin(channel, "Plain").code() is StatusCode.OK
+    assert seen == [0.0, 0.0]
 
 
 async def test_outside_of_a_call_there_is_only_ones_own_limit():

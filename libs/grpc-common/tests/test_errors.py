@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from grpc_common import errors
+from grpc_common.error_trailers import MAX_STATUS, clip, error_details, error_trailers
 from grpc_common.errors import ERROR_STATUS_MAP, FieldViolation, exception_to_status
 from grpc_common.http_hints import http_hints
 from grpc_common.jwt_service import insufficient
@@ -160,10 +161,60 @@ async def test_more_violations_than_metadata_can_hold():
     assert unpack(status, error_details_pb2.BadRequest).field_violations[0].field == "[0].name"
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=60),
+    text=st.integers(0, 600),
+    field=st.sampled_from(["name", "[17].name", "a" * 256]),
+)
+def test_of_many_violations_the_first_that_fit_are_told_whole(lengths, text, field):
+    violations = [FieldViolation(field, f"{at:03}" + "x" * length) for at, length in enumerate(lengths)]
+    error = errors.ValidationError("x" * text, violations=violations)
+    trailers = error_trailers(error, error.status, error.message, domain="test", facts={"trace_id": "1"})
+    packed = dict(trailers)["grpc-status-details-bin"]
+    assert len(packed) <= MAX_STATUS
+    told = unpack(status_pb2.Status.FromString(packed), error_details_pb2.BadRequest).field_violations
+    expected = [(each.field, clip(each.message, 256)) for each in violations]
+    assert [(each.field, each.description) for each in told] == expected[: len(told)]
+    if len(told) < len(violations):
+        assert len(packed) > MAX_STATUS - 64 - 3 - 2 * 260  # one more would have been too much
+
+
 async def test_a_single_field_is_a_violation():
     _, detail, status = await failed(errors.ValidationError("must not be empty", field="id"))
-    assert detail.field == "id"
-    assert unpack(status, error_details_pb2.BadRequest).field_violations[0].field == "id"
+    assert (detail.field, detail.message) == ("id", "must not be empty")
+    (told,) = unpack(status, error_details_pb2.BadRequest).field_violations
+    assert (told.field, told.description) == ("id", "must not be empty")
+
+
+def test_the_violations_stay_as_they_are_where_a_field_is_named_too():
+    violations = (FieldViolation("a", "is short"), FieldViolation("b", "is long"))
+    error = errors.ValidationError("no", violations=violations, field="b")
+    assert (error.violations, error.field, error.message) == (violations, "b", "no")
+    assert errors.ValidationError("no").violations == ()
+    assert str(errors.ValidationError()) == "the request is not valid"
+
+
+@pytest.mark.parametrize("kind", [*EXPECTED, ItemLockedError])
+async def test_the_caller_sees_the_field_and_the_facts_of_every_error(kind):
+    error, detail, status = await failed(kind("no such", field="item.id", metadata={"item": "7"}))
+    assert error.details() == detail.message == status.message == "no such"
+    assert detail.field == "item.id"
+    assert detail.metadata["item"] == unpack(status, error_details_pb2.ErrorInfo).metadata["item"] == "7"
+
+
+def test_an_error_of_a_part_has_a_detail_for_each_bad_field():
+    violations = [FieldViolation("a", "is short"), FieldViolation("b", "is long")]
+    assert error_details(errors.ValidationError(violations=violations)) == [
+        errors_pb2.ErrorDetail(code="INVALID_ARGUMENT", message="is short", field="a"),
+        errors_pb2.ErrorDetail(code="INVALID_ARGUMENT", message="is long", field="b"),
+    ]
+    assert error_details(errors.NotFoundError("no such", field="id", metadata={"item": "7"})) == [
+        errors_pb2.ErrorDetail(code="NOT_FOUND", message="no such", field="id", metadata={"item": "7"})
+    ]
+    assert error_details(errors.ValidationError("no")) == [
+        errors_pb2.ErrorDetail(code="INVALID_ARGUMENT", message="no")
+    ]
 
 
 async def test_a_rate_limit_says_when_to_come_back():

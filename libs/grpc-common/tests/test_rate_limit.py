@@ -2,6 +2,7 @@
 
 from collections import deque
 
+import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 from hypothesis import given, settings
@@ -85,9 +86,49 @@ def test_principals_do_not_share_a_bucket():
     assert buckets.take("a") > 0
 
 
+def test_the_wait_is_as_long_as_a_token_takes():
+    clock = Clock()
+    buckets = Buckets(Rate(2, 1), clock)
+    assert buckets.take("a") == 0
+    assert buckets.take("a") == pytest.approx(0.5)
+    clock.now += 0.1
+    assert buckets.take("a") == pytest.approx(0.4)
+    assert buckets.take("a") == pytest.approx(0.4)  # to be refused costs nothing
+    clock.now += 0.4
+    assert buckets.take("a") == 0
+
+
+def test_a_token_given_back_can_be_taken_again():
+    buckets = Buckets(Rate(1, 2), Clock())
+    assert [buckets.take("a"), buckets.take("a")] == [0, 0]
+    buckets.give("a")
+    buckets.give("b")  # who took none: it stays full, and becomes no fuller
+    assert buckets.take("a") == 0
+    assert buckets.take("a") > 0
+    assert [buckets.take("b") > 0 for _ in range(3)] == [False, False, True]
+
+
+def test_a_bucket_does_not_become_fuller_than_its_burst():
+    buckets = Buckets(Rate(1, 2), Clock())
+    buckets.take("a")
+    for _ in range(5):
+        buckets.give("a")
+    assert [buckets.take("a") > 0 for _ in range(3)] == [False, False, True]
+
+
 def test_the_memory_is_bounded(monkeypatch):
     monkeypatch.setattr(rate_limit, "MAX_BUCKETS", 10)
     buckets = Buckets(Rate(1, 1), Clock())
     for number in range(100):
         buckets.take(str(number))
     assert len(buckets._levels) == 10
+
+
+def test_who_called_longest_ago_is_forgotten_first(monkeypatch):
+    monkeypatch.setattr(rate_limit, "MAX_BUCKETS", 2)
+    buckets = Buckets(Rate(1, 2), Clock())
+    for name in ("a", "b", "a", "c", "c"):
+        assert buckets.take(name) == 0
+    assert buckets.take("a") > 0
+    assert buckets.take("c") > 0
+    assert [buckets.take("b"), buckets.take("b")] == [0, 0]
