@@ -166,3 +166,35 @@ async def test_whatever_a_source_raises_ends_the_call(name, form):
         method = getattr(Stub(await factory.create_channel(target, secure=False)), name)
         with pytest.raises(Fatal):
             await last_of(method(iterator() if form == "iterator" else asynchronous(), timeout=60))
+
+
+@pytest.mark.parametrize("form", [list, tuple])
+@pytest.mark.parametrize("name", ["Gather", "Talk"])
+async def test_what_is_sent_again_is_what_was_sent(name, form):
+    """Also where the caller goes on with its list, and with the messages in it."""
+    attempts, refuse = [], asyncio.Event()
+
+    async def unary(request, context):
+        attempts.append([each.value async for each in request])
+        if len(attempts) < 3:
+            await refuse.wait()
+            await context.abort(StatusCode.UNAVAILABLE, "again")
+        return text()
+
+    async def stream(request, context):
+        yield await unary(request, context)
+
+    async with make_factory() as factory, serving(Server(**{name: stream if name in READ else unary})) as target:
+        method = getattr(Stub(await factory.create_channel(target, secure=False)), name)
+        message = text("first")
+        requests = form([message, message])
+        call = method(requests, timeout=60)
+        async with asyncio.timeout(30):
+            while not attempts:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        message.value = "second"
+        if form is list:
+            requests.append(message)
+        refuse.set()
+        await last_of(call)
+    assert attempts == [["first", "first"]] * 3

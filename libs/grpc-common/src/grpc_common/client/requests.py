@@ -52,8 +52,8 @@ class Requests:
     written by hand cannot: nobody knows what its writer has made of what it has read in between.
     """
 
-    __slots__ = ("_buffer", "_call", "_closed", "_codec", "_connected", "_encoded", "_ended", "_inner", "_kept",
-                 "_over", "_pulling", "_pump", "_room", "_sole_reply", "_source", "_turn", "failure")  # fmt: skip
+    __slots__ = ("_buffer", "_call", "_closed", "_codec", "_connected", "_ended", "_inner", "_kept", "_over",
+                 "_pulling", "_pump", "_repeats", "_room", "_sole_reply", "_source", "_turn", "failure")  # fmt: skip
 
     def __init__(self, call: ClientCall, source: Source | None, codec: Codec) -> None:
         self.failure: BaseException | None = None
@@ -68,7 +68,7 @@ class Requests:
         self._kept: list[bytes] = []
         self._ended = False
         self._room = call.method.connection.calling.retry.buffer_bytes
-        self._buffer = self._closed = self._connected = self._encoded = False
+        self._buffer = self._closed = self._connected = self._repeats = False
         self._turn = asyncio.Lock()
         """Of writers by hand: core takes one message at a time, and loses the others."""
         self._sole_reply = not call.method.plan.response_streaming
@@ -79,10 +79,8 @@ class Requests:
         elif isinstance(source, Sequence):
             for kind in set(map(type, source)):
                 codec.check_class(kind)
-            # The same bytes each time, as each request has the same id each time.
-            if call.method.plan.request_id is not None:
-                self._source = [codec.encode(request) for request in source]
-                self._encoded = True
+            self._source = tuple(source)
+            self._repeats = call.method.plan.attempts > 1
         else:
             self._buffer = call.method.plan.attempts > 1
             if not isinstance(source, AsyncIterable):
@@ -201,9 +199,13 @@ class Requests:
         elif isinstance(self._source, AsyncIterable):
             async for message in self._source:
                 yield encode(message)
-        elif self._encoded:
-            for raw in self._source:
-                yield raw
+        elif self._repeats:
+            # The same bytes each time, whatever their owner does to the messages, and each with the same request_id.
+            kept = self._kept
+            for at, message in enumerate(self._source):
+                if at == len(kept):
+                    kept.append(encode(message))
+                yield kept[at]
         else:
             for message in self._source:
                 yield encode(message)
