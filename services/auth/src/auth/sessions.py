@@ -89,7 +89,8 @@ class Sessions:
         self, token: SecretStr, caller: Caller, client_id: str = FIRST_PARTY, scopes: Collection[str] = ()
     ) -> Session:
         """Use `token` up and return the next of both tokens, with the user's roles as they are now. `scopes` are those
-        that the access token is for, all of the session when none is named; the session keeps all it has (RFC 6749 §6).
+        that the access token is for, all of the session when none is named; the session keeps all it has (RFC 6749 §6),
+        and gives none that users may not have any more.
 
         Raises:
             RefreshRefusedError: it is no token of a living session of that client.
@@ -101,9 +102,10 @@ class Sessions:
         arrived = self._refresh.now()
         family = await self._refresh.find(token, arrived)
         if family is None:
-            await self._refresh.refresh(
-                token, arrived, caller
-            )  # says why it is refused, and ends the family of a stolen one
+            had = await self._refresh.family_of(token)
+            if had is not None and had.client_id == client_id:  # who is another client ends nothing of this one's
+                # Says why it is refused, and ends the family of a stolen one.
+                await self._refresh.refresh(token, arrived, caller)
             raise RefreshRefusedError
         if family.client_id != client_id:
             raise RefreshRefusedError
@@ -112,7 +114,7 @@ class Sessions:
             await self._refresh.revoke(family.id, "disabled", caller)
             raise RefreshRefusedError
         # Signed before the token is used up: who could not be answered for longer than the grace keeps the session.
-        chosen = granted(scopes, frozenset(family.scopes))
+        chosen = granted(scopes, frozenset(family.scopes) & self._scopes)
         access = await self._sign(user, family, chosen)
         refreshed = await self._refresh.refresh(token, arrived, caller)
         await self._credentials.recognise(user, caller)
