@@ -43,7 +43,10 @@ class ServiceTokens:
             RateLimitError: they are not, and the address has tried too often.
             ExternalServiceError: the database cannot be reached, or tokens cannot be signed just now.
         """
-        client = await self.authenticate(client_id, secret, caller)
+        return await self.issue_to(await self.authenticate(client_id, secret, caller), scopes, caller)
+
+    async def issue_to(self, client: Client, scopes: Collection[str], caller: Caller) -> Issued:
+        """Return a token for a client that has proved itself; raises as `issue` does from then on."""
         chosen = granted(scopes, client.scopes)
         access = await self._access.issue(Grant(client.id, client.id, client.roles, chosen, client.session_id))
         await self._recorder.record(

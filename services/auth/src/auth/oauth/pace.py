@@ -11,7 +11,11 @@ from grpc_common.interceptors.rate_limit import Buckets
 
 
 class Pace:
-    """The rate of one method of AuthService, for each client at each address; each replica counts for itself."""
+    """The rate of one method of AuthService, for each client at each address; each replica counts for itself.
+
+    It is for clients that have proved themselves, and for the first party: who has the wrong secret is held up by the
+    login guard, and does not use up what the client itself may.
+    """
 
     def __init__(self, method: str, clock: Callable[[], float] = monotonic) -> None:
         rate = policy_of(method).rate

@@ -33,8 +33,8 @@ class RevocationEndpoint:
         form = await read_form(request)
         token = form.secret("token", LONGEST_TOKEN)
         proof, caller = read_proof(request, form), self._origin(request)
-        self._pace.keep(caller, FIRST_PARTY if proof is None else proof.client_id)
         client = await prove(proof, self._clients, caller)
+        self._pace.keep(caller, FIRST_PARTY if client is None else client.id)
         if client is None:
             await self._tokens.revoke(token, caller, FIRST_PARTY)
         else:

@@ -8,8 +8,9 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from auth.caller import Caller
+from auth.client import Client
 from auth.issued import Issued
-from auth.oauth.client import Proof, prove, read_proof
+from auth.oauth.client import prove, read_proof
 from auth.oauth.error import NOT_STORED, OAuthError, invalid_client
 from auth.oauth.form import Form, read_form
 from auth.oauth.origin import Origin
@@ -65,26 +66,27 @@ class TokenEndpoint:
             raise OAuthError("unsupported_grant_type", f"grant_type must be one of: {', '.join(self._grants)}")
         grant, pace = served
         proof, caller = read_proof(request, form), self._origin(request)
-        pace.keep(caller, FIRST_PARTY if proof is None else proof.client_id)
-        issued = await grant(form, proof, caller)
+        client = await prove(proof, self._clients, caller)
+        pace.keep(
+            caller, FIRST_PARTY if client is None else client.id
+        )  # nobody uses up what another may by its id alone
+        issued = await grant(form, client, caller)
         return JSONResponse(self._told(issued), headers=NOT_STORED)
 
-    async def _client_credentials(self, form: Form, proof: Proof | None, caller: Caller) -> Issued:
-        if proof is None and form.get("client_id"):
+    async def _client_credentials(self, form: Form, client: Client | None, caller: Caller) -> Issued:
+        if client is None and form.get("client_id"):
             raise OAuthError("unauthorized_client", "this client has no secret and calls in its users' names only")
-        if proof is None:
+        if client is None:
             raise invalid_client("this grant is for clients that prove themselves")
-        return await self._clients.issue(proof.client_id, proof.secret, read_scopes(form), caller)
+        return await self._clients.issue_to(client, read_scopes(form), caller)
 
-    async def _refresh_token(self, form: Form, proof: Proof | None, caller: Caller) -> Issued:
+    async def _refresh_token(self, form: Form, client: Client | None, caller: Caller) -> Issued:
         token, scopes = form.secret("refresh_token", LONGEST_REFRESH_TOKEN), read_scopes(form)
-        client = await prove(proof, self._clients, caller)
         return await self._sessions.refresh(token, caller, FIRST_PARTY if client is None else client.id, scopes)
 
-    async def _password(self, form: Form, proof: Proof | None, caller: Caller) -> Issued:
+    async def _password(self, form: Form, client: Client | None, caller: Caller) -> Issued:
         username, password = form.need("username", LONGEST_NAME), form.secret("password", LONGEST_PASSWORD)
         scopes = read_scopes(form)
-        client = await prove(proof, self._clients, caller)
         return await self._sessions.log_in(username, password, scopes, caller, client)
 
     def _told(self, issued: Issued) -> dict[str, Any]:
