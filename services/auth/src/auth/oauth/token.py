@@ -67,9 +67,8 @@ class TokenEndpoint:
         grant, pace = served
         proof, caller = read_proof(request, form), self._origin(request)
         client = await prove(proof, self._clients, caller)
-        pace.keep(
-            caller, FIRST_PARTY if client is None else client.id
-        )  # nobody uses up what another may by its id alone
+        # Of who has proved to be it: nobody uses up what a client may by its id alone.
+        pace.keep(caller, FIRST_PARTY if client is None else client.id)
         issued = await grant(form, client, caller)
         return JSONResponse(self._told(issued), headers=NOT_STORED)
 
