@@ -39,9 +39,9 @@ class AccessLine(NamedTuple):
     @property
     def level(self) -> str:
         """Of a health check that went well "debug": probes come every second, and would bury the calls."""
-        if self.status in SERVER_FAULTS:
-            return "error"
-        return "debug" if self.status is StatusCode.OK and self.method.service == HEALTH else "info"
+        if self.status is StatusCode.OK:
+            return "debug" if self.method.service == HEALTH else "info"
+        return "error" if self.status in SERVER_FAULTS else "info"
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of the line by name."""

@@ -111,6 +111,7 @@ class Call:
         "refusal",
         "refused",
         "sent",
+        "sent_back",
         "served",
         "span",
         "started",
@@ -147,6 +148,8 @@ class Call:
         """Why its task was told to stop, where that is to be told to the caller."""
         self.sent = 0
         """Messages written so far, where replies are streamed."""
+        self.sent_back: Metadata = ()
+        """The trailers as they were when the correlation id was put among them."""
         self.span: SpanContext | None = None
         """Its span, once the tracing interceptor has begun one."""
         self.waits: asyncio.Task[Any] | None = None

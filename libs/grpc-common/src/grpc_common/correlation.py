@@ -29,10 +29,12 @@ def correlate(call: Call) -> str:
 def send_back(call: Call) -> None:
     """Put the correlation id among the trailers, again if the handler has set others meanwhile."""
     trailers = call.core.trailing_metadata() or ()
+    if trailers and trailers is call.sent_back:
+        return  # nobody has touched them
     ours = (KEY, call.correlation_id)
     if ours not in trailers:
-        others = tuple(pair for pair in trailers if pair[0] != KEY)
-        call.core.set_trailing_metadata((*others, ours))
+        call.sent_back = (*(pair for pair in trailers if pair[0] != KEY), ours)
+        call.core.set_trailing_metadata(call.sent_back)
 
 
 def correlation_id() -> str:

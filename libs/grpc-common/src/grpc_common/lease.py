@@ -137,6 +137,14 @@ class TermLease(Lease):
         super().__init__(term.seconds, expiry, call)
         self._term = term
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._end_error is None:
+            self._term.forget(self)  # there is no more to do, as it is for almost all of them
+        else:
+            super().__exit__(kind, error, traceback)
+
     def _arm(self) -> None:
         self._term.begin(self)
 

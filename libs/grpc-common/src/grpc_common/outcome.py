@@ -18,8 +18,11 @@ def outcome(call: Call, exception: BaseException | None) -> StatusCode:
 
     A call whose client has gone, or cut by the server's stop, is CANCELLED; one whose time was up, DEADLINE_EXCEEDED.
     """
+    code = call.core.code()
+    if exception is None and code is None and not is_cancelled():  # so do almost all calls end
+        return StatusCode.OK
     # Once core has sent or been told a status no later exception changes it; core has None for one nobody has set.
-    status = _status(call.core.code())
+    status = _status(code)
     if exception is None:
         if status in _FINE and is_cancelled():  # the handler kept the cancellation to itself
             return _cut(call)
