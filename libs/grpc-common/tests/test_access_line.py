@@ -4,20 +4,30 @@ import json
 import logging
 import threading
 
+import grpc
 import pytest
 import structlog
 from grpc import StatusCode
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.trace import SpanContext
+from opentelemetry import trace
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import NonRecordingSpan, SpanContext
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from grpc_common.access_line import AccessLine
 from grpc_common.call import Call, Method
+from grpc_common.default_chain import default_interceptors
+from grpc_common.errors import NotFoundError
 from grpc_common.interceptors.logging import LoggingInterceptor
 from grpc_common.log_sink import LogSink
 from grpc_common.logs import configure_logs, render, shortcut
 from grpc_common.testing import in_process
+from grpc_common.trace_context import inject
+from grpc_common.traces import Tracing
+from grpc_common.unkept_span import UnkeptSpan
+from meshwork.common.v1 import errors_pb2
 from meshwork.items.v1 import items_service_pb2 as pb
 from meshwork.items.v1 import items_service_pb2_grpc as rpc
 
@@ -114,6 +124,48 @@ async def test_who_configures_structlog_otherwise_gets_the_line(written):
         await call(channel)
     assert [line["event"] for line in own] == ["call"]
     assert len(lines()) <= 1
+
+
+class Caller(rpc.ItemServiceServicer):
+    """Tells in its reply, and after id "fail" in its error, where in the traces it is."""
+
+    async def GetItem(self, request, context):
+        (pair,) = inject()
+        seen = trace.get_current_span().get_span_context()
+        assert pair == ("traceparent", f"00-{seen.trace_id:032x}-{seen.span_id:016x}-{seen.trace_flags:02x}")
+        if request.id == "fail":
+            raise NotFoundError(pair[1])
+        return pb.Item(id=pair[1])
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+async def test_a_call_has_the_same_ids_for_the_log_the_handler_its_callees_and_who_is_told_of_its_error(written, ratio):
+    lines = written()
+    tracing = Tracing("items", ratio=ratio, exporter=InMemorySpanExporter())
+    chain = default_interceptors(tracer=tracing.tracer, registry=CollectorRegistry())
+    async with in_process(lambda server: rpc.add_ItemServiceServicer_to_server(Caller(), server), chain) as channel:
+        replied = (await call(channel)).id
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await rpc.ItemServiceStub(channel).GetItem(pb.GetItemRequest(id="fail"))
+    tracing.close()
+    detail = errors_pb2.ErrorDetail.FromString(dict(raised.value.trailing_metadata())["error-detail-bin"])
+    failed = raised.value.details()
+    assert detail.metadata["trace_id"] == failed.split("-")[1] != replied.split("-")[1]
+    assert {replied.split("-")[3], failed.split("-")[3]} == {"02" if ratio == 0 else "03"}
+    calls = [line for line in lines() if line["event"] == "call"]
+    assert [f"{line['trace_id']}-{line['span_id']}" for line in calls] == [replied[3:-3], failed[3:-3]]
+
+
+@given(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1))
+def test_a_span_that_is_not_kept_tells_what_its_context_tells(trace_id, span_id):
+    span = UnkeptSpan(trace_id, span_id)
+    context = span.get_span_context()
+    assert context == span.get_span_context()
+    assert (context.trace_id, context.span_id) == (trace_id, span_id)
+    for fact in ("trace_id", "span_id", "is_remote", "is_valid", "trace_flags", "trace_state"):
+        assert getattr(span, fact) == getattr(context, fact)
+    assert not span.is_recording()
+    assert repr(span) == repr(NonRecordingSpan(context))
 
 
 texts = st.text(max_size=80)

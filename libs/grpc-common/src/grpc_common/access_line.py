@@ -3,11 +3,11 @@
 from typing import Any, Final, NamedTuple
 
 from grpc import StatusCode
-from opentelemetry.trace import SpanContext
 
 from grpc_common.call import Method
 from grpc_common.logs import finish
 from grpc_common.redaction import redact_text
+from grpc_common.unkept_span import SpanFacts
 
 HEALTH: Final = "grpc.health.v1.Health"
 SERVER_FAULTS: Final = frozenset(
@@ -34,7 +34,7 @@ class AccessLine(NamedTuple):
     sent: int
     error_code: str
     error_id: str
-    span: SpanContext
+    span: SpanFacts
 
     @property
     def level(self) -> str:

@@ -8,10 +8,10 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
-from opentelemetry.trace import SpanContext
 
 from grpc_common.policy import MethodPolicy, declared_method, policy_of
 from grpc_common.reply_context import ReplyContext
+from grpc_common.unkept_span import SpanFacts
 
 if TYPE_CHECKING:
     from grpc_common.served import Served
@@ -150,8 +150,8 @@ class Call:
         """Messages written so far, where replies are streamed."""
         self.sent_back: Metadata = ()
         """The trailers as they were when the correlation id was put among them."""
-        self.span: SpanContext | None = None
-        """Its span, once the tracing interceptor has begun one."""
+        self.span: SpanFacts | None = None
+        """Which its span is, once the tracing interceptor has begun one."""
         self.waits: asyncio.Task[Any] | None = None
         """The task that waits for the call's one request, as long as it does."""
         self.writing = 0

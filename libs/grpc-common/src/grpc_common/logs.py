@@ -14,13 +14,13 @@ from typing import Any, Final
 import orjson
 import structlog
 from opentelemetry import trace
-from opentelemetry.trace import SpanContext
 from structlog.typing import EventDict
 
 from grpc_common.correlation import correlation_id
 from grpc_common.log_sink import LogSink
 from grpc_common.redaction import redact_fields, redact_text
 from grpc_common.shown_url import without_queries
+from grpc_common.unkept_span import SpanFacts
 
 MAX_TRACEBACK: Final = 12_000
 """Characters; of a longer one the beginning and the end are kept."""
@@ -132,7 +132,7 @@ def render(_: Any, level: str, event: EventDict) -> bytes:
 _OURS: Final = [render]
 
 
-def finish(line: dict[str, Any], level: str, at: float, span: SpanContext) -> bytes:
+def finish(line: dict[str, Any], level: str, at: float, span: SpanFacts) -> bytes:
     """Return the fields, which hold no secrets any more, as a line about what happened `at` (Unix seconds)."""
     if span.trace_id:
         line["trace_id"] = f"{span.trace_id:032x}"

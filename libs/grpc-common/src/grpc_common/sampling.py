@@ -6,9 +6,9 @@ from typing import Final, Self
 
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import SpanContext, TraceFlags, Tracer
+from opentelemetry.trace import Tracer
 
-_UNSAMPLED: Final = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
+from grpc_common.unkept_span import UnkeptSpan
 
 
 class CallersChoice(ParentBased):
@@ -53,10 +53,10 @@ class Lot:
         sampler, ids = getattr(tracer, "sampler", None), getattr(tracer, "id_generator", None)
         return cls(sampler, ids) if isinstance(sampler, CallersChoice) and isinstance(ids, ForetoldIds) else None
 
-    def draw(self) -> SpanContext | None:
-        """Return the context of a new trace that is not kept, or None: then the next that the tracer begins is."""
+    def draw(self) -> UnkeptSpan | None:
+        """Return the first span of a new trace that is not kept, or None: then the next that the tracer begins is."""
         trace_id = getrandbits(128)
         if trace_id & 0xFFFF_FFFF_FFFF_FFFF < self._below:
             self._ids.foretell(trace_id)
             return None
-        return SpanContext(trace_id or 1, getrandbits(64) or 1, False, _UNSAMPLED)  # not remote
+        return UnkeptSpan(trace_id or 1, getrandbits(64) or 1)

@@ -10,6 +10,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags, TraceState
 
 from grpc_common.call import Call
+from grpc_common.unkept_span import SpanFacts, UnkeptSpan
 
 type Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -54,7 +55,8 @@ def inject(metadata: Metadata | None = None, parent: Span | None = None) -> tupl
     """
     ours: list[tuple[str, str | bytes]] = []
     replaced: list[str] = []
-    span = (parent or trace.get_current_span()).get_span_context()
+    given = parent or trace.get_current_span()
+    span = given if isinstance(given, UnkeptSpan) else given.get_span_context()
     if span.is_valid:
         replaced += PARENT, STATE
         ours.append((PARENT, f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"))
@@ -68,7 +70,7 @@ def inject(metadata: Metadata | None = None, parent: Span | None = None) -> tupl
     return (*[pair for pair in metadata or () if pair[0] not in replaced], *ours)
 
 
-def span_of(call: Call) -> SpanContext:
+def span_of(call: Call) -> SpanFacts:
     """Return the context of the call's span, whoever began it."""
     return call.span if call.span is not None else trace.get_current_span().get_span_context()
 

@@ -322,9 +322,11 @@ def _start_span(method: ClientMethod) -> Span:
     if (lot := method.lot) is not None:
         # What is not kept is decided here, as the sampler would: it would take longer for that than all the rest.
         context = trace.get_current_span().get_span_context()
-        unsampled = lot.draw() if not context.trace_id else None if context.trace_flags & 1 else context
-        if unsampled is not None:
-            return trace.NonRecordingSpan(unsampled)
+        if not context.trace_id:
+            if (unkept := lot.draw()) is not None:
+                return unkept
+        elif not context.trace_flags & 1:
+            return trace.NonRecordingSpan(context)
     return method.connection.calling.tracer.start_span(
         method.span_name, kind=SpanKind.CLIENT, attributes=method.attributes
     )

@@ -10,7 +10,6 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import (
     INVALID_SPAN_CONTEXT,
-    NonRecordingSpan,
     Span,
     SpanContext,
     SpanKind,
@@ -45,6 +44,7 @@ from grpc_common.span_attributes import (
     span_name,
 )
 from grpc_common.trace_context import KEYS, NOTHING, extract
+from grpc_common.unkept_span import UnkeptSpan
 
 # OpenTelemetry's conventions for gRPC: of a server's span only these are errors, the others are the caller's doing.
 ERRORS: Final = frozenset(
@@ -90,12 +90,11 @@ class TracingInterceptor(Interceptor):
 
         async def run(call: Call, request: Any) -> Any:
             parent = NOTHING if KEYS.isdisjoint(call.headers) else extract(call.metadata)
-            caller = _caller(parent)
+            caller = _caller(parent) if parent else None
             # What is not kept is decided here, as the sampler would: it would take longer for that than all the rest.
-            if lot is not None and (unsampled := lot.draw() if caller is None else _unsampled(caller)) is not None:
-                call.span = unsampled
-                inside = parent if unsampled is caller else set_span_in_context(NonRecordingSpan(unsampled), parent)
-                token = attach(inside)
+            if lot is not None and (unkept := lot.draw() if caller is None else _unsampled(caller)) is not None:
+                call.span = unkept
+                token = attach(set_span_in_context(unkept, parent) if isinstance(unkept, UnkeptSpan) else parent)
                 try:
                     return await call_next(call, request)
                 finally:
@@ -137,8 +136,6 @@ def _untraced(call_next: Run) -> Run:
 
 
 def _caller(parent: Context) -> SpanContext | None:
-    if not parent:
-        return None
     span = trace.get_current_span(parent).get_span_context()
     return span if span.trace_id else None
 
