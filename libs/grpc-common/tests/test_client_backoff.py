@@ -129,7 +129,7 @@ def test_a_pause_that_would_outlast_the_deadline_is_not_begun():
 
 
 @settings(max_examples=150)
-@given(results=st.lists(st.booleans(), max_size=300), maximum=st.floats(2, 100), ratio=st.floats(0, 1))
+@given(results=st.lists(st.booleans(), min_size=20, max_size=300), maximum=st.floats(2, 100), ratio=st.floats(0, 1))
 def test_the_budget_is_a_bucket_that_failures_empty(results, maximum, ratio):
     """P7: gRFC A6's throttling, against the words of the gRFC."""
     budget, tokens = RetryBudget(maximum, ratio), maximum

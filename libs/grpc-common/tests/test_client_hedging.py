@@ -113,7 +113,7 @@ def test_no_race_leaves_anything_running_or_lasts_longer_than_its_first_attempt_
 
 
 @settings(max_examples=150)
-@given(ratio=st.floats(0, 0.5), wanted=st.lists(st.booleans(), max_size=500))
+@given(ratio=st.floats(0, 0.5), wanted=st.lists(st.booleans(), min_size=20, max_size=500))
 def test_hedges_are_no_more_than_their_share(ratio, wanted):
     budget, taken = HedgeBudget(ratio), 0
     for number, wants in enumerate(wanted, 1):

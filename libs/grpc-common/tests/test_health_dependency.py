@@ -39,7 +39,7 @@ def states_by_the_book(events, failures_to_down, successes_to_up, stale_after):
 
 @settings(max_examples=300, deadline=None)
 @given(
-    steps=st.lists(st.tuples(st.integers(0, 12), st.sampled_from([True, False, None])), max_size=40),
+    steps=st.lists(st.tuples(st.integers(0, 12), st.sampled_from([True, False, None])), min_size=15, max_size=40),
     failures_to_down=st.integers(1, 4),
     successes_to_up=st.integers(1, 4),
 )

@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FieldDescriptor
 
 import meshwork
-from grpc_common.policy import Access, PolicyError, Retry, method_policy, policy_of, service_policies
+from grpc_common.policy import LONGEST, Access, PolicyError, Retry, method_policy, policy_of, service_policies
 from meshwork.policy.v1 import policy_pb2
 from meshwork.policy.v1.policy_pb2 import Access as AccessOption
 from meshwork.policy.v1.policy_pb2 import Backoff, Policy, Rate
@@ -81,6 +81,48 @@ def test_the_method_wins_over_the_service():
     assert merged.timeout == 9
     assert merged.access == Access(anonymous=False, roles=("editor",), scopes=())
     assert merged.callers == ("b", "c")
+
+
+def test_each_list_of_the_method_replaces_that_of_the_service_and_leaves_the_others():
+    access = AccessOption(mode=AUTHENTICATED.mode, roles=["reader"], scopes=["items:read"])
+    retry = RetryOption(owner=policy_pb2.RETRY_OWNER_CLIENT, max_attempts=3, codes=["UNAVAILABLE"])
+    default = Policy(access=access, callers=["a"], retry=retry, **timeout())
+
+    def merged(**own):
+        return method_policy(method(Policy(**own), default, IDEMPOTENT))
+
+    assert merged(access=AccessOption(scopes=["items:write"])).access == Access(
+        anonymous=False, roles=("reader",), scopes=("items:write",)
+    )
+    assert merged(access=AccessOption(roles=["editor"])).access.scopes == ("items:read",)
+    assert merged(retry=RetryOption(codes=["ABORTED"])).retry.codes == ("ABORTED",)
+    assert merged(retry=RetryOption(max_attempts=4)).retry == Retry("client", 4, ("UNAVAILABLE",), 0.1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"per_second": 0.2}, (0.2, 1)),  # never so few that nobody gets through
+        ({"per_second": 7.6}, (7.6, 8)),
+        ({"per_second": 7.6, "burst": 2}, (7.6, 2)),
+    ],
+)
+def test_a_rate_without_a_burst_lets_a_second_of_calls_through_at_once(given, expected):
+    rate = method_policy(method(Policy(access=ANONYMOUS, rate=Rate(**given), **timeout()))).rate
+    assert (rate.per_second, rate.burst) == expected
+
+
+def test_the_bounds_themselves_are_taken():
+    year = {"seconds": int(LONGEST)}
+    for attempts in (2, 5):
+        backoff = Backoff(initial={"seconds": 1}, max={"seconds": 1})
+        retry = method_policy(method(retried(max_attempts=attempts, backoff=backoff), level=IDEMPOTENT)).retry
+        assert (retry.max_attempts, retry.initial, retry.max) == (attempts, 1, 1)
+    retry = method_policy(method(retried(backoff=Backoff(max=year)), level=IDEMPOTENT)).retry
+    assert retry.max == LONGEST
+    assert method_policy(method(Policy(access=ANONYMOUS, timeout=year))).timeout == LONGEST
+    once = Policy(access=ANONYMOUS, retry=RetryOption(max_attempts=1), **timeout())
+    assert method_policy(method(once)).retry is None
 
 
 @pytest.mark.parametrize("path", ["/no.such.Service/Method", "/meshwork.items.v1.ItemService/No", "", "/", "x"])
@@ -164,6 +206,15 @@ BAD = {
     "an unknown status": (retried(codes=["UNAVAILIBLE"]), "'UNAVAILIBLE'"),
     "retry on success": (retried(codes=["OK"]), "'OK'"),
     "a shrinking backoff": (retried(backoff=Backoff(initial={"seconds": 2}, max={"seconds": 1})), "backoff"),
+    "two attempts of nobody": (retried(owner=policy_pb2.RETRY_OWNER_NONE, max_attempts=2), "no retry owner"),
+    "a backoff from nothing": (retried(backoff=Backoff(initial={})), "above 0"),
+    "an empty scope": (Policy(access=AccessOption(mode=AUTHENTICATED.mode, scopes=[" "]), **timeout()), "empty scope"),
+    "a scope twice": (
+        Policy(access=AccessOption(mode=AUTHENTICATED.mode, scopes=["a"] * 2), **timeout()),
+        "Buy.*scope",
+    ),
+    "an endless rate": (Policy(access=ANONYMOUS, rate=Rate(per_second=float("inf")), **timeout()), "rate"),
+    "a rate that is no number": (Policy(access=ANONYMOUS, rate=Rate(per_second=float("nan")), **timeout()), "rate"),
     "no rate": (Policy(access=ANONYMOUS, rate=Rate(per_second=0), **timeout()), "rate"),
 }
 

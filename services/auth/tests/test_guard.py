@@ -451,7 +451,7 @@ async def entered(guard: LoginGuard, attempt: Attempt) -> str:
 
 @KINDS
 @settings(max_examples=200, deadline=None)
-@given(limits=LIMITS_OF_ALL_KINDS, steps=st.lists(STEPS, max_size=60))
+@given(limits=LIMITS_OF_ALL_KINDS, steps=st.lists(STEPS, min_size=20, max_size=60))
 async def test_it_does_what_the_model_does(
     valkey: Valkey, kind: str, limits: GuardLimits, steps: list[tuple[str, Attempt | int | float]]
 ) -> None:
@@ -479,7 +479,11 @@ async def test_it_does_what_the_model_does(
 
 
 @settings(max_examples=100, deadline=None)
-@given(waits=st.lists(st.sampled_from([0, 1, 30, 60, 480, 900, 901, HOUR, 4 * HOUR - 1, 4 * HOUR]), max_size=300))
+@given(
+    waits=st.lists(
+        st.sampled_from([0, 1, 30, 60, 480, 900, 901, HOUR, 4 * HOUR - 1, 4 * HOUR]), min_size=20, max_size=300
+    )
+)
 async def test_nobody_has_more_tries_than_the_limits_say(waits: list[float]) -> None:
     """With the defaults, 15 and one each quarter of an hour, in any window of time and whatever is waited for."""
     clock = FixedClock()
@@ -501,6 +505,7 @@ async def test_nobody_has_more_tries_than_the_limits_say(waits: list[float]) -> 
             st.sampled_from(["elsewhere", "elsewhere", "home", "office", "s-1", "s-2"]),
             st.sampled_from([0, 1, 30, 60, 900, HOUR, 4 * HOUR]),
         ),
+        min_size=20,
         max_size=300,
     )
 )
