@@ -110,6 +110,7 @@ class Call:
         "received",
         "refusal",
         "refused",
+        "sending",
         "sent",
         "sent_back",
         "served",
@@ -154,6 +155,8 @@ class Call:
         """Which its span is, once the tracing interceptor has begun one."""
         self.waits: asyncio.Task[Any] | None = None
         """The task that waits for the call's one request, as long as it does."""
+        self.sending: asyncio.Task[None] | None = None
+        """What core sends of its replies right now."""
         self.writing = 0
         """How many replies are being sent right now."""
         self.after_write: list[Callable[[], None]] = []

@@ -12,6 +12,7 @@ from grpc.aio import EOF
 from grpc_common.call import Call, Method, Run
 from grpc_common.handlers import HandlerError
 from grpc_common.lease import Term
+from grpc_common.reply_context import status_of
 from grpc_common.served import Served
 from grpc_common.unread import MUCH, told, watch_over_the_end
 
@@ -25,7 +26,7 @@ _FROM_CORE: Final[type[Any]] = cygrpc._MessageReceiver  # noqa: SLF001
 class StreamContext:
     """A servicer context whose `read` and `write` take messages over one that takes bytes, and which counts them."""
 
-    __slots__ = ("_call", "_context", "_counts", "_ended", "_read", "_served", "_write")
+    __slots__ = ("_call", "_context", "_counts", "_ended", "_read", "_served", "_turn", "_write")
 
     def __init__(self, call: Call, served: Served) -> None:
         self._call = call
@@ -36,6 +37,7 @@ class StreamContext:
         self._counts = not call.counted
         self._ended = False
         self._served = served
+        self._turn = asyncio.Lock()
         call.counted = True
 
     def __getattr__(self, name: str) -> Any:
@@ -53,34 +55,83 @@ class StreamContext:
             self._call.received += 1
         return self._served.parse(data)
 
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        """Send metadata before any message, which would take it along."""
+        async with self._turn:
+            await self._context.send_initial_metadata(initial_metadata)
+
     async def write(self, message: Any) -> None:
-        """Send one reply."""
+        """Send one reply, after those that other tasks of the handler are sending: core takes one at a time."""
+        call = self._call
+        if not call.method.response_streaming:
+            raise HandlerError(
+                f"the handler of {call.method.path} wrote a reply; its method has one, which is returned"
+            )
         data = self._served.serialize(message)
         if not self._counts:
             await self._write(data)
             return
-        call = self._call
+        await self._turn.acquire()
+        # What core has begun to send it sends to its end, whoever stops waiting, and takes nothing else until then.
+        loop = asyncio.get_running_loop()
+        sent = loop.create_future()
         call.writing += 1
+        call.sending = asyncio.Task(self._send(data, sent), loop=loop, eager_start=True)
         try:
-            await self._write(data)
+            await sent
         except asyncio.CancelledError:
             call.write_cut = True
             raise
-        finally:
-            call.writing -= 1
-            if call.after_write and not call.writing:
-                for resume in tuple(call.after_write):
-                    resume()
-        call.sent += 1
+
+    async def _send(self, data: bytes, sent: asyncio.Future[None]) -> None:
+        call = self._call
+        error: BaseException | None = None
+        try:
+            await self._write(data)
+        except BaseException as raised:  # noqa: BLE001  # it is raised again where it is waited for
+            error = raised
+        else:
+            call.sent += 1
+        self._turn.release()
+        call.writing -= 1
+        call.sending = None
+        if not sent.done():
+            _settle(sent, error)
+        if call.after_write:
+            for resume in tuple(call.after_write):
+                resume()
+
+    async def settle(self) -> None:
+        """Wait for what is being sent: core takes no status before that."""
+        if self._turn.locked():
+            async with self._turn:
+                pass
 
     async def abort(self, code: Any, details: Any = "", trailing_metadata: Any = ()) -> None:
         """End the call with a status, also where its caller takes none of what is being sent."""
-        aborted = self._context.abort(code, details, trailing_metadata)
-        await (told(self._call, aborted) if self._call.write_cut or self._call.writing else aborted)
+
+        async def abort() -> None:
+            async with self._turn:
+                await self._context.abort(code, details, trailing_metadata)
+
+        if not self._turn.locked():
+            await abort()
+        elif self._call.cut is None:
+            await told(self._call, abort(), status_of(code))
+        raise asyncio.CancelledError  # it was cut off before
 
     async def abort_with_status(self, status: Any) -> None:
         """End the call with `status`, a `grpc.Status`."""
         await self.abort(status.code, status.details, status.trailing_metadata)
+
+
+def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if error is None:
+        future.set_result(None)
+    elif isinstance(error, asyncio.CancelledError):
+        future.cancel()
+    else:
+        future.set_exception(error)
 
 
 async def whole(call: Call, context: Any) -> None:
@@ -225,7 +276,7 @@ def with_messages(method: Method, call_next: Run, *, passes: bool) -> Run:
         served: Any = call.served
         context = call.context
         if method.request_streaming or method.response_streaming:
-            call.context = StreamContext(call, served)
+            call.context = replies = StreamContext(call, served)
         if method.request_streaming:
             request = Requests(call.context)
         elif not passes:
@@ -233,6 +284,7 @@ def with_messages(method: Method, call_next: Run, *, passes: bool) -> Run:
             request = served.parse(data)
         reply = await call_next(call, request)
         if method.response_streaming:
+            await replies.settle()
             if call.sent:
                 watch_over_the_end(call)
             return None

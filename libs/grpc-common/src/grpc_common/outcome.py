@@ -10,6 +10,7 @@ from grpc.aio import AbortError
 from grpc_common.call import Call
 from grpc_common.reply_context import status_of
 
+_IN_THE_WAY: Final = "Failed grpc_call_start_batch"
 _FINE: Final = frozenset({None, StatusCode.OK})
 
 
@@ -40,7 +41,12 @@ def outcome(call: Call, exception: BaseException | None) -> StatusCode:
 
 def lost_client(exception: BaseException) -> bool:
     """Say whether `exception` is core's way to say that there is nobody to write to any more."""
-    return isinstance(exception, cygrpc.ExecuteBatchError)
+    return isinstance(exception, cygrpc.ExecuteBatchError) and not in_the_way(exception)
+
+
+def in_the_way(exception: BaseException) -> bool:
+    """Say whether `exception` is core's way to say that it does the like for the same call already."""
+    return isinstance(exception, cygrpc.ExecuteBatchError) and _IN_THE_WAY in str(exception)
 
 
 def is_cancelled() -> bool:

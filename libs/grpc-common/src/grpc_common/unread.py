@@ -10,9 +10,11 @@ from collections.abc import Awaitable
 from typing import Any, Final
 
 import structlog
+from grpc import StatusCode
 from grpc.aio import InternalError
 
 from grpc_common.call import Call
+from grpc_common.outcome import in_the_way
 
 STATUS_SENT_WITHIN: Final = 3.0
 """Seconds that the status of a call is waited for behind a reply that the caller has not taken in its time."""
@@ -21,14 +23,12 @@ TAKEN_WITHIN: Final = 30.0
 MUCH: Final = 16384
 """Bytes; a single reply that is smaller is not watched over."""
 
-# What grpc.aio says of a status that core does not take because it sends a message.
-_IN_THE_WAY: Final = "Failed grpc_call_start_batch"
 # In grpc.aio, what waits for the end of a call and holds it; inside runs the task of its handler.
 _HOLDER: Final = "rpc_task"
 
 
-async def told(call: Call, sending: Awaitable[Any]) -> None:
-    """Await the `sending` of the status of `call`. Where its caller takes nothing, cut it off and be cancelled."""
+async def told(call: Call, sending: Awaitable[Any], status: StatusCode) -> None:
+    """Await the `sending` of the `status` of `call`. Where its caller takes nothing, cut it off and be cancelled."""
     try:
         async with asyncio.timeout(STATUS_SENT_WITHIN) as bound:
             await sending
@@ -37,8 +37,9 @@ async def told(call: Call, sending: Awaitable[Any]) -> None:
         if not bound.expired():
             raise
     except InternalError as error:
-        if _IN_THE_WAY not in str(error):
+        if not in_the_way(error):
             raise  # the caller has gone
+    call.cut = call.cut or status
     cut_off(call, asyncio.current_task())
     raise asyncio.CancelledError
 
@@ -67,6 +68,8 @@ def cut_off(call: Call, task: asyncio.Task[Any] | None) -> None:
     structlog.get_logger(component="server").warning(
         "caller took no reply", method=call.method.label.path, correlation_id=call.correlation_id
     )
+    if call.sending is not None:
+        call.sending.cancel()  # it holds the call, too
     for holder in holders():
         if task is not None and _holds(holder, task):
             holder.cancel()

@@ -19,9 +19,6 @@ from grpc_common.outcome import is_cancelled, lost_client
 from grpc_common.reply_context import MAX_PAIRS, Pairs, size_of
 from grpc_common.trace_context import span_of
 
-WRITE_ENDS_WITHIN = 0.02
-"""Seconds; a client that does not read can hold a write up for longer, and then gets no status."""
-
 _log = structlog.get_logger(component="error")
 
 
@@ -39,7 +36,7 @@ class ErrorInterceptor(Interceptor):
                     raise
                 await abort(call, error)  # somebody has made it by hand, and core would not know it
             except asyncio.CancelledError as error:
-                if is_cancelled():
+                if is_cancelled() or call.cut is not None:
                     raise
                 # Core would leave the caller without any answer.
                 await abort(call, error)
@@ -76,9 +73,6 @@ async def abort(call: Call, raised: BaseException) -> Never:
         if not isinstance(error, AppException):
             message = f"{INTERNAL_MESSAGE} (error id {call.error_id})"
     call.error_code = error_code(error, status)
-    if call.write_cut:
-        # Core takes no status while it sends a message: it would lose ours, and the caller would wait for ever.
-        await asyncio.sleep(WRITE_ENDS_WITHIN)
     if call.correlation_id:
         send_back(call)
     # The text is the same as in the trailers' Status.
