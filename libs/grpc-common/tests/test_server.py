@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import grpc
@@ -458,3 +459,28 @@ async def test_a_limit_of_ones_own_counts_and_is_the_only_one(serve, items):
         items.go_on.set()
         await asyncio.gather(*calls, return_exceptions=True)
     await server.stop(0)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_blocking_work_has_as_many_threads_as_it_is_told(serve, workers):
+    """What waits for a thread runs as soon as another is done, and no sooner."""
+    server = serve(max_workers=workers)
+    await server.start()
+    go_on, entered = threading.Event(), []
+
+    def block():
+        entered.append(threading.current_thread())
+        go_on.wait(30)
+
+    tasks = [asyncio.create_task(asyncio.to_thread(block)) for _ in range(5)]
+    try:
+        async with asyncio.timeout(30):
+            while len(entered) < workers:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert len(entered) == workers
+    finally:
+        go_on.set()
+        await asyncio.gather(*tasks)
+        await server.stop(0)
+    assert len(set(entered)) == workers

@@ -97,8 +97,9 @@ class _Process[S: ServiceSettings]:
     async def live(self, build: Build[S]) -> int:
         """Return the exit status."""
         self._listen_for_signals()
-        workers = ThreadPoolExecutor(self._settings.grpc.max_workers, thread_name_prefix="worker")
-        asyncio.get_running_loop().set_default_executor(workers)  # what asyncio.to_thread uses
+        if not self._settings.grpc.enabled:  # a GRPCServer brings its own
+            workers = ThreadPoolExecutor(self._settings.grpc.max_workers, thread_name_prefix="worker")
+            asyncio.get_running_loop().set_default_executor(workers)
         try:
             async with build(self._settings) as application:
                 with metrics_endpoint(self._settings.metrics_host, self._settings.metrics_port) as metrics_port:

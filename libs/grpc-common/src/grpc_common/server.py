@@ -66,6 +66,8 @@ class GRPCServer:
     ConcurrencyLimitInterceptor is among them, `max_concurrent_rpcs` is held inside of the last one, right before the
     handlers; where one is, its own limit counts. Without an ErrorInterceptor, exceptions are grpc.aio's business.
 
+    `max_workers` is how many threads `asyncio.to_thread` has for what blocks, from the start on.
+
     Every method must have a policy, but for those of the services, by full name, that `without_policy` names.
     After `max_connection_age_seconds`, a tenth more or less, clients are told to connect anew (gRFC A9); unless given,
     that is half an hour, and never on a Unix socket or behind a mesh.
@@ -97,7 +99,7 @@ class GRPCServer:
         self.unix_socket: Final = unix_socket
         self.service_names: Final[list[str]] = []
         self._interceptors = _limited(interceptors, max_concurrent_rpcs)
-        self._workers = ThreadPoolExecutor(max_workers, thread_name_prefix="grpc-worker")
+        self._workers = ThreadPoolExecutor(max_workers, thread_name_prefix="worker")
         self._plaintext = plaintext
         self._tls = tls
         self._reflection_enabled = reflection_enabled
@@ -199,7 +201,6 @@ class GRPCServer:
             raise SettingsError([f"{plaintext_refusal(self.host)}."])
         self._complete()
         server = aio.server(
-            migration_thread_pool=self._workers,
             interceptors=self._interceptors,
             options=(*OPTIONS, ("grpc.max_concurrent_streams", self._max_streams), *self._aging()),
         )
@@ -208,6 +209,7 @@ class GRPCServer:
             server.add_registered_method_handlers(name, handlers)
         self._listen(server)
         self._server = server
+        asyncio.get_running_loop().set_default_executor(self._workers)  # the loop ends it when it is closed itself
         self._tell_where()
         if self._health is not None:
             self._health.add(*self.service_names)
@@ -302,7 +304,6 @@ class GRPCServer:
         for callback in self._on_drain:
             callback()
         await self._drain(server, stopping)
-        self._workers.shutdown(wait=False)
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
