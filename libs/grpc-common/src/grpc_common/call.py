@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
 
-from grpc_common.policy import MethodPolicy, declared_method, policy_of
+from grpc_common.policy import MethodPolicy, PolicyError, declared_method, policy_of
 from grpc_common.reply_context import ReplyContext
 from grpc_common.unkept_span import SpanFacts
 
@@ -62,6 +62,19 @@ class Method:
         shape = streams, bool(handler.response_streaming)
         if declared is None:
             return cls(path, service, name, *shape, policy)
+        return cls(path, service, name, *shape, policy, is_declared=True, reply=declared.output_type.full_name)
+
+    @classmethod
+    def declared(cls, path: str) -> Self | None:
+        """Describe the method at `path` as a descriptor does, without its policy where that is a bad one."""
+        if (declared := declared_method(path)) is None:
+            return None
+        service, _, name = path.removeprefix("/").rpartition("/")
+        shape = bool(declared.client_streaming), bool(declared.server_streaming)
+        try:
+            policy = policy_of(path)
+        except PolicyError:
+            policy = None
         return cls(path, service, name, *shape, policy, is_declared=True, reply=declared.output_type.full_name)
 
     def describes(self, handler: Handler) -> bool:

@@ -189,9 +189,14 @@ class Chain(ServerInterceptor):
         continuation: Continuation,
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the compiled handler of the method asked for."""
+        """Return the compiled handler of the method asked for; what is raised further in ends the call inside of it."""
         asked = handler_call_details.method
-        handler = await continuation(handler_call_details)
+        try:
+            return self._found(asked, await continuation(handler_call_details))
+        except Exception as error:  # noqa: BLE001  # core would tell the caller its text, and nobody else anything
+            return self._failing(asked, error)
+
+    def _found(self, asked: str, handler: Handler | None) -> CompiledHandler:
         if handler is None:
             asked_for.set(asked)
             _below.set((asked, self._unknown.method))
@@ -208,6 +213,16 @@ class Chain(ServerInterceptor):
             compiled = self._compiled(path, handler, method, program)
         if not (compiled.program.is_evident or isinstance(handler, CompiledHandler)):
             _below.set((asked, compiled.method))
+        return compiled
+
+    def _failing(self, asked: str, error: Exception) -> CompiledHandler:
+        async def fail(request: Any, context: Any) -> None:  # noqa: ARG001
+            raise error
+
+        method = Method.declared(asked)
+        handler: Handler = getattr(grpc, f"{method.kind if method else 'stream_stream'}_rpc_method_handler")(fail)
+        compiled = self._compiled(asked, handler, method, self._declared.get(asked) or self._undeclared.get(asked))
+        _below.set((asked, compiled.method))
         return compiled
 
     def compile(self, handler: Handler, method: Method) -> CompiledHandler:

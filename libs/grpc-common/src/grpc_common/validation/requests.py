@@ -23,7 +23,7 @@ class RequestCheck:
         """Return `message`; raise ValidationError when it is bad."""
         place = self._count
         self._count += 1
-        if found := self._validator.violations(message):
+        if type(message) is not bytes and (found := self._validator.violations(message)):
             raise ValidationError(
                 violations=[FieldViolation(f"[{place}].{violation.field}", violation.message) for violation in found]
             )
