@@ -1,4 +1,4 @@
-"""A test that hangs fails, says what it was waiting for, and holds up nobody else."""
+"""A test that hangs fails, says what it was waiting for, and holds up nobody else. One that is slow does not fail."""
 
 import asyncio
 import faulthandler
@@ -6,6 +6,12 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# By itself Hypothesis fails an example that takes 200 ms, and a test whose values take long to make, which says of the
+# machine how busy it is.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 OVER = "from pytest-timeout"
 END_WITHIN = 60
