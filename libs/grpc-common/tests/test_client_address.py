@@ -103,24 +103,28 @@ def test_all_addresses_of_a_site_are_one(address, network):
     assert network_of(address) == network
 
 
-async def test_callers_behind_a_sidecar_do_not_share_a_rate(tmp_path):
-    target = f"unix:{tmp_path}/service.sock"
-
+@pytest.mark.parametrize("listen", ["unix", "loopback", "loopback, without a mesh"])
+async def test_callers_behind_a_sidecar_do_not_share_a_rate(tmp_path, listen):
     async def done(context):
         pass
 
-    server = grpc.aio.server(interceptors=[Chain([ErrorInterceptor(), RateLimitInterceptor(lambda: 1000.0)])])
+    limit = RateLimitInterceptor(lambda: 1000.0, behind_mesh=listen == "loopback")
+    server = grpc.aio.server(interceptors=[Chain([ErrorInterceptor(), limit])])
     Gate(done).register(server)
-    server.add_insecure_port(target)
+    target = f"unix:{tmp_path}/service.sock" if listen == "unix" else "127.0.0.1:0"
+    port = server.add_insecure_port(target)
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(target) as channel:
+        async with grpc.aio.insecure_channel(target.replace(":0", f":{port}")) as channel:
 
             async def ask(address):
                 metadata = (("x-forwarded-for", f"203.0.113.9, {address}"),)
                 return await begin(channel, "Rated", metadata=metadata).code()
 
             assert [await ask("192.0.2.1") for _ in range(4)][3] is grpc.StatusCode.RESOURCE_EXHAUSTED
+            if listen == "loopback, without a mesh":  # all one caller, whatever they say
+                assert await ask("192.0.2.2") is grpc.StatusCode.RESOURCE_EXHAUSTED
+                return
             assert await ask("192.0.2.2") is grpc.StatusCode.OK
             answers = [await ask(f"2001:db8::{number:x}") for number in range(4)]
             assert answers[3] is grpc.StatusCode.RESOURCE_EXHAUSTED

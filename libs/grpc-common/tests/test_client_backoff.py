@@ -117,6 +117,14 @@ def test_a_server_says_that_nobody_should_come_back(value):
     assert len(virtual_time.run(scenario())) == 1
 
 
+@pytest.mark.parametrize(
+    ("initial", "maximum"), [(0, 1), (-1, 1), (2, 1), (1, float("inf")), (float("nan"), 1), (1, float("nan"))]
+)
+def test_a_backoff_grows_from_above_nothing_to_an_end(initial, maximum):
+    with pytest.raises(ValueError, match="from above 0 to an end"):
+        Backoff(initial, maximum)
+
+
 def test_a_pause_that_would_outlast_the_deadline_is_not_begun():
     async def scenario():
         channel = ScriptedChannel(Answer(StatusCode.UNAVAILABLE, 0.5, ((PUSHBACK, "600"),)), Answer())
