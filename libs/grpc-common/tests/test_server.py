@@ -235,6 +235,27 @@ async def test_an_open_watch_does_not_hold_up_the_stop(serve):
             await stopping
 
 
+async def test_what_comes_after_the_start_is_refused_and_not_left_out(serve):
+    server = serve()
+    await server.start()
+    with pytest.raises(RuntimeError, match="register all services before"):
+        server.add_servicer(Items(), rpc.add_ItemServiceServicer_to_server)
+    with pytest.raises(RuntimeError, match="register all services before"):
+        server.add_registered_method_handlers("some.Service", {})
+    await asyncio.wait_for(server.stop(0), 20)
+
+
+async def test_a_callback_that_fails_does_not_hold_up_the_stop(serve):
+    server, called = serve(), []
+    server.on_drain(lambda: called[0])  # an IndexError
+    server.on_drain(lambda: called.append("second"))
+    await server.start()
+    with capture_logs() as logs:
+        await asyncio.wait_for(server.stop(0), 20)
+    assert called == ["second"]
+    assert [line["log_level"] for line in logs if line["event"] == "drain callback failed"] == ["error"]
+
+
 async def test_it_starts_once(serve):
     server = serve()
     await server.start()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import grpc
+import structlog
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -166,7 +167,9 @@ class GRPCServer:
         Raises:
             PolicyError: a method has no policy and its service is not named in `without_policy`, or a bad one.
             HandlerError: a handler is no `async def`, or not of the kind that its method is.
+            RuntimeError: the server has been started; it would never call them.
         """
+        self._check_open()
         check_generic(generic_rpc_handlers, self._without_policy)
         self._generic += generic_rpc_handlers
         for handler in generic_rpc_handlers:
@@ -175,6 +178,7 @@ class GRPCServer:
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Handler]) -> None:
         """Take handlers as `grpc.aio.Server` does. Raise PolicyError and HandlerError as the others do."""
+        self._check_open()
         check_registered(service_name, method_handlers, self._without_policy)
         self._registered[service_name] = dict(method_handlers)
         self._add_name(service_name)
@@ -182,6 +186,10 @@ class GRPCServer:
     def on_drain(self, callback: Callable[[], None]) -> None:
         """Have `callback` called when the server stops: it takes no new calls any more, and those there are go on."""
         self._on_drain.append(callback)
+
+    def _check_open(self) -> None:
+        if self._server is not None:
+            raise RuntimeError("this server has been started already: register all services before that")
 
     def _add_name(self, name: str) -> None:
         if name not in self.service_names:
@@ -302,7 +310,10 @@ class GRPCServer:
         if self._health is not None:
             await self._health.stop()
         for callback in self._on_drain:
-            callback()
+            try:
+                callback()
+            except Exception:  # noqa: BLE001  # the others are to be told, too, and the server is to end
+                structlog.get_logger(component="server").exception("drain callback failed")
         await self._drain(server, stopping)
         if self._watch is not None:
             self._watch.stop()
