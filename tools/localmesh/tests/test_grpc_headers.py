@@ -90,6 +90,27 @@ def test_no_header_is_a_failure_of_ours(front, client, name, value):
     assert client.get("/v1/items/A", headers=[(name, value.strip())]).status_code in (200, 400, 504)
 
 
+def test_a_call_without_te_is_a_call(front, client):
+    """gRPC's core resets it, which to a proxy is a service that does not answer, and is cast out."""
+    headers = {"content-type": GRPC}
+    said = client.post("/meshwork.items.v1.ItemService/GetItem", content=b"\0" * 5, headers=headers)
+    assert said.headers.get("grpc-status", "0") == "0"
+    assert len(front.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/proto", "application/grpcx", "application/grpc;x", ""]
+)
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_the_path_of_an_rpc_takes_grpc_alone(front, client, method, kind):
+    answer = client.request(method, "/meshwork.items.v1.ItemService/GetItem", headers={"content-type": kind})
+    if kind.startswith(GRPC):
+        assert answer.headers["grpc-status"] == "12"
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (404, 5)
+    assert not front.calls
+
+
 def test_a_header_that_core_cannot_read_spoils_no_call_of_others(unguarded):
     """All calls share a connection, through a sidecar checks of health too, and so they would the table of HPACK."""
     with unguarded.client() as client:

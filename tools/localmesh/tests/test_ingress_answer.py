@@ -331,10 +331,11 @@ def test_http_1_0_is_told_in_the_same_shape(link):
         ("GET /v1/items/A#b HTTP/1.1", "400"),
         ("GET /v1/items/%00 HTTP/1.1", "400"),
         ("GET v1 HTTP/1.1", "400"),
+        ("GET /v1/items/A HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket", "403"),
         ("GET /v1/items/A HTTP/1.1\r\ncontent-length: x", "400"),
         ("GET /v1/items/A HTTP/1.1\r\nx: " + "x" * 100_000, "431"),
     ],
-    ids=["fragment", "nul", "no path", "no length", "long header"],
+    ids=["fragment", "nul", "no path", "upgrade", "no length", "long header"],
 )
 def test_what_is_refused_before_it_has_names_is_told_in_the_same_shape(link, asked, status):
     """Without the names, for nobody has given them yet: a client reads the error into google.rpc.ErrorInfo."""
@@ -342,8 +343,21 @@ def test_what_is_refused_before_it_has_names_is_told_in_the_same_shape(link, ask
     head, _, body = _all(link).partition("\r\n\r\n")
     assert head.split(" ")[1] == status
     said = json_format.Parse(body, status_pb2.Status(), ignore_unknown_fields=False)
-    assert said.code == (8 if status == "431" else 3)
+    assert said.code == {"400": 3, "403": 7, "431": 8}[status]
     assert said.message
+
+
+def test_a_request_without_a_host_is_told_so(link):
+    link.sendall(b"GET /v1/items/A HTTP/1.1\r\nconnection: close\r\n\r\n")
+    assert "the header host is missing" in _all(link)
+
+
+def test_a_tunnel_is_refused_at_once(link):
+    """It has no body that could end."""
+    link.sendall(b"CONNECT localhost:443 HTTP/1.1\r\nhost: localhost:443\r\nconnection: close\r\n\r\n")
+    said = _all(link)
+    assert said.split(" ")[1] == "405"
+    assert '"code":12' in said
 
 
 def test_grpc_keeps_its_ways(front, make_items):

@@ -318,6 +318,14 @@ def test_a_query_is_read_as_forms_are_written(front, client, written, meant):
     assert front.calls[0].request.filter == meant
 
 
+@pytest.mark.parametrize("url", ["/v1/items?page_size", "/v1/items?filter=&order_by", "/v1/items?=", "/v1/items?=1"])
+def test_half_a_parameter_is_not_ignored(front, client, url):
+    answer = client.get(url)
+    assert answer.status_code == 400, answer.text
+    assert "query of the URL" in answer.json()["message"]
+    assert not front.calls
+
+
 def test_a_plus_in_a_path_is_a_plus(front, client):
     assert client.get("/v1/items/a+b").status_code == 200
     assert front.calls[0].request.id == "a+b"

@@ -16,8 +16,6 @@ GRPC: Final = (
 )
 """The transcoder turns a request into gRPC, and leaves the path it had."""
 FIELDS_NAMED: Final = f'"{NOTES}" in metadata.filter_metadata && "violations" in metadata.filter_metadata["{NOTES}"]'
-NO_PATH: Final = 'response.code_details.startsWith("path_normalization_failed")'
-DETAILS: Final = "%RESPONSE_CODE_DETAILS%"
 REPLY_STATUS: Final = "x-reply-status"
 """Tells the filter `arrive` the status of an answer of Envoy's own to gRPC; it goes no further."""
 OUT_OF_TIME: Final[Config] = {"response_flag_filter": {"flags": ["UT"]}}
@@ -65,6 +63,12 @@ EXPLAINED: Final = {
     503: "the service is not available",
 }
 """What is said where Envoy says nothing, or more than a caller need know."""
+WORDLESS: Final = {
+    "path_normalization_failed": (400, StatusCode.INVALID_ARGUMENT, "this is no path of a URL"),
+    "missing_host_header": (400, StatusCode.INVALID_ARGUMENT, "the header host is missing"),
+    "upgrade_failed": (403, StatusCode.PERMISSION_DENIED, "a connection is not upgraded here"),
+}
+"""What is said where Envoy says nothing, by its code details, and where the status would not tell."""
 
 
 def deadline_replies() -> Config:
@@ -104,7 +108,8 @@ def _to_rest() -> Iterator[Config]:
         "field_violations": f"%DYNAMIC_METADATA({NOTES}:violations)%",
     }
     yield _rest(_cel(FIELDS_NAMED), 400, StatusCode.INVALID_ARGUMENT, [fields])
-    yield _rest(_cel(NO_PATH), 400, StatusCode.INVALID_ARGUMENT, message=f"this is no path of a URL ({DETAILS})")
+    for details, (status, code, message) in WORDLESS.items():
+        yield _rest(_cel(f'response.code_details == "{details}"'), status, code, message=message)
     for status, code in REST_CODES.items():
         yield _rest(_status(status), status, code, message=EXPLAINED.get(status, ENVOYS_WORDS))
     yield _rest(_status(0, "GE"), None, StatusCode.UNKNOWN)

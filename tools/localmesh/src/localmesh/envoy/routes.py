@@ -12,7 +12,8 @@ HEALTH_TIMEOUT = 5.0
 RETRIABLE = ("CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE")
 """The status codes Envoy can repeat a call for."""
 GRPC: Config = {"grpc": {}}
-GRPC_OR_WEB: Config = {"headers": [{"name": "content-type", "string_match": {"prefix": "application/grpc"}}]}
+_GRPC_OR_WEB = {"safe_regex": {"regex": r"application/grpc(\+.*|-web.*)?"}}
+GRPC_OR_WEB: Config = {"headers": [{"name": "content-type", "string_match": _GRPC_OR_WEB}]}
 """At the ingress, where gRPC-Web is no gRPC yet when the route is chosen."""
 NOT_THE_SAME = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 
@@ -32,7 +33,7 @@ def pages(routes: Iterable[HttpRoute], cluster: str, hop: Hop) -> list[Config]:
 
 def observation(cluster: str, hop: Hop) -> list[Config]:
     """The routes to health and reflection, whose paths are the same for all services."""
-    grpc = GRPC_OR_WEB if hop is Hop.INGRESS else GRPC
+    grpc = _of_grpc(hop)
     return [
         {"match": {"path": f"{HEALTH}Watch", **grpc}, "route": _endless(cluster)},
         {"match": {"prefix": HEALTH, **grpc}, "route": {"cluster": cluster, "timeout": seconds(HEALTH_TIMEOUT)}},
@@ -45,10 +46,11 @@ def _method(route: Route, cluster: str, hop: Hop) -> Config:
     action: Config = _endless(cluster) if wait is None else {"cluster": cluster, "timeout": seconds(wait)}
     if (repeat := hop.repeat(route)) is not None:
         action["retry_policy"] = _retry(route, repeat)
-    match: Config = {"path": route.path}
-    if hop is not Hop.INGRESS:  # where REST becomes gRPC after the route was chosen, and chooses again
-        match |= GRPC
-    return {"match": match, "route": action}
+    return {"match": {"path": route.path, **_of_grpc(hop)}, "route": action}
+
+
+def _of_grpc(hop: Hop) -> Config:
+    return GRPC_OR_WEB if hop is Hop.INGRESS else GRPC
 
 
 def _endless(cluster: str) -> Config:

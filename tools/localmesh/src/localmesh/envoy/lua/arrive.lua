@@ -61,12 +61,17 @@ local function request(handle)
   else
     headers:remove("x-grpc-web")
   end
+  if headers:get(":method") == "CONNECT" then -- its body has no end
+    handle:respond({ [":status"] = "405" }, "there are no tunnels here")
+    return false
+  end
   local wrong = header_fault(headers)
   if not kind:find("^application/grpc") then
     headers:remove("grpc-encoding") -- of JSON it says nothing
     if wrong then handle:streamInfo():dynamicMetadata():set("rest", "header", wrong) end -- said when the body is read
     return true
   end
+  headers:replace("te", "trailers") -- core resets a call without it, which would look like a service that is ill
   if wrong then
     handle:respond({ [":status"] = "400" }, wrong)
   elseif not ENCODINGS[headers:get("grpc-encoding") or "identity"] then

@@ -30,6 +30,7 @@ function query_fault(query, method, binding)
   local seen = {}
   for pair in query:gmatch("[^&]+") do
     local name = decoded(pair:match("^[^=]*"))
+    if name == "" then return { field = "", description = "the query of the URL has a value without a name" } end
     if binding.body == "*" then
       return { field = name, description = "is in the query of the URL; this method takes its fields from the body" }
     end
@@ -39,6 +40,9 @@ function query_fault(query, method, binding)
     end
     if binding.body ~= "" and touches(path, { [binding.body] = true }) then
       return { field = name, description = "is the body, and may not be anywhere else" }
+    end
+    if not pair:find("=", 1, true) then
+      return { field = name, description = "has no value in the query of the URL; write " .. name .. "=" }
     end
     if seen[path] and not many then return { field = name, description = "is there more than once" } end
     seen[path] = true
