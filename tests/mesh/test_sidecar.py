@@ -4,6 +4,7 @@ Each caller has an Envoy of its own, as a service has: it holds the certificate 
 """
 
 import asyncio
+import subprocess
 from pathlib import Path
 
 import grpc
@@ -144,3 +145,25 @@ def test_the_service_hears_who_called(mesh):
 
 def test_what_is_left_open_is_only_ours(mesh):
     assert Path(mesh.status()["services"][0]["grpc"].removeprefix("unix:")).parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_message_that_is_none_ends_no_call_of_others(mesh):
+    """What the ingress asks of a service shares a connection, which outlives an authority that HTTP/2 forbids."""
+    inbound = mesh.service("items")["sidecar"]["inbound"].rpartition(":")[2]
+    ours = mesh.state / "certificates" / "ingress"
+    ask = [
+        "-sk",
+        "--http2",
+        "--cert",
+        f"{ours}/tls.crt",
+        "--key",
+        f"{ours}/tls.key",
+        "--max-time",
+        "20",
+        "-o",
+        "/dev/null",
+    ]
+    ask += ["-w", "%{http_code} %{num_connects}\n", f"https://127.0.0.1:{inbound}/"]
+    command = ["curl", *ask, "-H", "host: somebody@localhost", "--next", *ask]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    assert [line.split() for line in done.stdout.splitlines()] == [["000", "1"], ["403", "0"]], done.stderr

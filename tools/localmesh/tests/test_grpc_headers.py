@@ -98,6 +98,23 @@ def test_a_call_without_te_is_a_call(front, client):
     assert len(front.calls) == 1
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "OPTIONS"])
+def test_grpc_is_asked_by_post(front, client, method):
+    answer = client.request(method, "/meshwork.items.v1.ItemService/GetItem", headers={"content-type": GRPC})
+    assert (answer.status_code, answer.headers["grpc-status"]) == (200, "12")
+    assert not front.calls
+
+
+@pytest.mark.parametrize("host", ["", "a@localhost"])
+def test_a_host_is_a_host(front, client, host):
+    rest = client.get("/v1/items/A", headers={"host": host})
+    assert (rest.status_code, rest.json()["code"]) == (400, 3)
+    assert "host" in rest.json()["message"]
+    assert not front.calls
+    for good in ("localhost", "LOCALHOST:8443", "[::1]:1", "a_b", "1.2.3.4"):
+        assert client.get("/v1/items/A", headers={"host": good}).status_code == 200
+
+
 @pytest.mark.parametrize(
     "kind", ["application/json", "application/proto", "application/grpcx", "application/grpc;x", ""]
 )

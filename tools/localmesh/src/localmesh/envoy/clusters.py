@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from grpc_common.metadata_size import MAX_METADATA
-from localmesh.envoy.config import Config, seconds, tcp, typed
+from localmesh.envoy.config import ONE_STREAM, Config, seconds, tcp, typed
 from localmesh.envoy.http import TRACES, Tracer
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -16,7 +16,7 @@ NOTICED_WITHIN = CHECK_EVERY + (CHECKS_TO_BE_ILL - 1) * CHECK_AGAIN_AFTER
 
 FAILURES_TO_BE_CAST_OUT = 5
 CAST_OUT_FOR, CAST_OUT_FOR_AT_MOST = 2.0, 30.0
-APART: Config = {"hpack_table_size": 0}
+APART: Config = {**ONE_STREAM, "hpack_table_size": 0}
 """For connections to services themselves: no table of headers that calls share. One call with a `grpc-timeout` that
 gRPC's core cannot read would spoil the entry, and with it the calls of all others, checks of health included."""
 RETRIES = {"budget_percent": {"value": 20}, "min_retry_concurrency": 5}
@@ -35,7 +35,7 @@ def cluster(
     if connection_seconds is not None:
         common["max_connection_duration"] = seconds(connection_seconds)
     http: Config = {
-        "explicit_http_config": {"http2_protocol_options": {} if transport_socket is not None else APART},
+        "explicit_http_config": {"http2_protocol_options": APART if transport_socket is None else ONE_STREAM},
         "common_http_protocol_options": common,
     }
     endpoints = [{"endpoint": {"address": address}} for address in addresses]

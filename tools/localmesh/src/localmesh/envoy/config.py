@@ -14,6 +14,8 @@ NOTES = "rest"
 HEALTH = "/grpc.health.v1.Health/"
 HEALTH_CHECK = f"{HEALTH}Check"
 MAX_CONNECTIONS = 10_000
+ONE_STREAM = {"override_stream_error_on_invalid_http_message": True}
+"""For HTTP/2: a message that is none ends its own stream, and not the connection with the calls of all others on it."""
 SPANS = {"tracing.opentelemetry.min_flush_spans": 256, "tracing.opentelemetry.flush_interval_ms": 500}
 """Sent by the batch: five spans, which is Envoy's own choice, would be a call of their own for every few calls."""
 REFLECTION = ("/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/")

@@ -6,7 +6,7 @@ from typing import Any
 
 from grpc_common.metadata_size import MAX_METADATA
 from localmesh.envoy.access_log import access_log
-from localmesh.envoy.config import Config, extension, seconds, typed
+from localmesh.envoy.config import ONE_STREAM, Config, extension, seconds, typed
 from localmesh.envoy.spans import TAGS, traced
 
 _NAME = "envoy.filters.network.http_connection_manager"
@@ -49,6 +49,7 @@ def connection_manager(
         internal_address_config={"unix_sockets": False, "cidr_ranges": NOBODY},
         normalize_path=True,
         strip_any_host_port=True,
+        http2_protocol_options=ONE_STREAM,
         request_headers_timeout=seconds(10),
         max_request_headers_kb=max_headers // 1024,
         access_log=[access_log()],

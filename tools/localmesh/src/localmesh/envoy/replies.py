@@ -49,14 +49,15 @@ GRPC_CODES: Final = {
     401: StatusCode.UNAUTHENTICATED,
     403: StatusCode.PERMISSION_DENIED,
     404: StatusCode.UNIMPLEMENTED,
+    405: StatusCode.UNIMPLEMENTED,
     429: StatusCode.RESOURCE_EXHAUSTED,
     501: StatusCode.UNIMPLEMENTED,
     502: StatusCode.UNAVAILABLE,
     503: StatusCode.UNAVAILABLE,
     504: StatusCode.UNAVAILABLE,
 }
-"""And to callers of gRPC: as its document http-grpc-status-mapping.md has it, but for 429 and 501, of which we know
-more."""
+"""And to callers of gRPC: as its document http-grpc-status-mapping.md has it, but for 405, 429 and 501, of which we
+know more."""
 EXPLAINED: Final = {
     404: "there is no such path",
     413: f"the body is larger than {MAX_BODY:,} bytes",

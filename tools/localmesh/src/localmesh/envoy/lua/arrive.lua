@@ -27,8 +27,11 @@ local function is_base64(value)
   return left == 0 or (left == 2 and text:find("[AQgw]$")) or (left == 3 and text:find("[AEIMQUYcgkosw048]$"))
 end
 
--- What gRPC's core cannot read, which would be an INTERNAL or a 500 of the service's.
+-- What gRPC's core cannot read, which would be an INTERNAL or a 500 of the service's, and what HTTP/2 does not allow.
 local function header_fault(headers)
+  if not (headers:get(":authority") or ""):find("^[%w._~%%!$&'()*+,;=:%[%]-]+$") then
+    return "host is the name of a host, and its port"
+  end
   local time = headers:get("grpc-timeout")
   if time and not (time:find("^%d+[HMSmun]$") and #time <= 9) then
     return "grpc-timeout is up to eight digits and one of H, M, S, m, u, n, such as 500m"
@@ -70,6 +73,10 @@ local function request(handle)
     headers:remove("grpc-encoding") -- of JSON it says nothing
     if wrong then handle:streamInfo():dynamicMetadata():set("rest", "header", wrong) end -- said when the body is read
     return true
+  end
+  if headers:get(":method") ~= "POST" then
+    handle:respond({ [":status"] = "405" }, "gRPC is asked by POST")
+    return false
   end
   headers:replace("te", "trailers") -- core resets a call without it, which would look like a service that is ill
   if wrong then
