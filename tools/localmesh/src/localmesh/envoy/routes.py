@@ -12,7 +12,7 @@ HEALTH_TIMEOUT = 5.0
 RETRIABLE = ("CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE")
 """The status codes Envoy can repeat a call for."""
 GRPC: Config = {"grpc": {}}
-_GRPC_OR_WEB = {"safe_regex": {"regex": r"application/grpc(\+.*|-web.*)?"}}
+_GRPC_OR_WEB = {"safe_regex": {"regex": r"application/grpc(-web(-text)?)?(\+.*)?"}}
 GRPC_OR_WEB: Config = {"headers": [{"name": "content-type", "string_match": _GRPC_OR_WEB}]}
 """At the ingress, where gRPC-Web is no gRPC yet when the route is chosen."""
 NOT_THE_SAME = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"

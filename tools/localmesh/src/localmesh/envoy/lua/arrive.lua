@@ -5,6 +5,7 @@ local NEVER_ASKED = {
   "grpc-internal-encoding-request", "grpc-message", "grpc-retry-pushback-ms", "grpc-status", "grpclb_client_stats",
   "lb-cost-bin", "lb-token", "x-envoy-original-method", "x-envoy-original-path",
 }
+local GRPC = { ["application/grpc"] = true, ["application/grpc-web"] = true, ["application/grpc-web-text"] = true }
 local ENCODINGS = { identity = true, deflate = true, gzip = true }
 
 -- A body that is too large is still taken to its end, and thrown away: clients that are answered before they have sent
@@ -69,7 +70,7 @@ local function request(handle)
     return false
   end
   local wrong = header_fault(headers)
-  if not kind:find("^application/grpc") then
+  if not GRPC[kind:match("^[^+]*")] then
     headers:remove("grpc-encoding") -- of JSON it says nothing
     if wrong then handle:streamInfo():dynamicMetadata():set("rest", "header", wrong) end -- said when the body is read
     return true
