@@ -192,7 +192,11 @@ class Chain(ServerInterceptor):
         """Return the compiled handler of the method asked for; what is raised further in ends the call inside of it."""
         asked = handler_call_details.method
         try:
-            return self._found(asked, await continuation(handler_call_details))
+            handler = await continuation(handler_call_details)
+            program = self._declared.get(asked)
+            if program is not None and program.is_evident and (latest := program.latest) and latest[0] is handler:
+                return latest[1]  # so begin almost all calls
+            return self._found(asked, handler)
         except Exception as error:  # noqa: BLE001  # core would tell the caller its text, and nobody else anything
             return self._failing(asked, error)
 

@@ -11,6 +11,7 @@ from grpc_common.claims import LEEWAY
 from grpc_common.principal import Principal
 
 DAY: Final = 24 * 3600.0
+_NEVER: Final = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Revocations:
         self._capacity = capacity
         self._clock = clock
         self._revoked: OrderedDict[str, tuple[float, float]] = OrderedDict()  # when revoked, when forgotten
-        self._issued_until = float("-inf")
+        self._issued_until = _NEVER
         self._watches: dict[str, set[_Watch]] = {}
 
     def __len__(self) -> int:
@@ -95,7 +96,7 @@ class Revocations:
         revoked = self._revoked
         if principal.token_id in revoked or principal.session_id in revoked:
             return True
-        if self._issued_until == float("-inf"):
+        if self._issued_until == _NEVER:
             return False
         return principal.issued_at is None or principal.issued_at <= self._issued_until
 

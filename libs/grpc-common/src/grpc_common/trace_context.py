@@ -20,6 +20,8 @@ BAGGAGE: Final = "baggage"
 KEYS: Final = frozenset({PARENT, STATE, BAGGAGE})
 
 NOTHING: Final = Context()
+# Where OpenTelemetry keeps the current span.
+(_KEY,) = trace.set_span_in_context(trace.INVALID_SPAN, NOTHING)
 _BAGGAGE: Final = W3CBaggagePropagator()
 # W3C Trace Context level 2, section 3.2; later versions may append fields.
 _PARENT: Final = re.compile(
@@ -46,6 +48,11 @@ def extract(metadata: Metadata | None) -> Context:
     if members:
         context = _BAGGAGE.extract({BAGGAGE: ",".join(members)}, context)
     return context
+
+
+def within(span: Span, parent: Context) -> Context:
+    """Return `parent` with `span` as the current one, as `trace.set_span_in_context` does, which copies twice."""
+    return Context({_KEY: span}) if parent is NOTHING else trace.set_span_in_context(span, parent)
 
 
 def inject(metadata: Metadata | None = None, parent: Span | None = None) -> tuple[tuple[str, str | bytes], ...]:

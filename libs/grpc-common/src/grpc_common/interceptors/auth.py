@@ -108,8 +108,9 @@ class AuthInterceptor(Interceptor):
 
 def _bearer(call: Call) -> str:
     """Return the token of RFC 6750 §2.1, of which there must be exactly one."""
-    given = call.headers.get("authorization")
-    if call.repeats("authorization"):
+    headers = call.headers
+    given = headers.get("authorization")
+    if len(headers) != len(call.metadata) and call.repeats("authorization"):
         raise refusal("malformed", "there is more than one authorization in the metadata")
     if not isinstance(given, str):
         raise refusal("missing", "this method needs a token: send the metadata `authorization: Bearer <token>`")

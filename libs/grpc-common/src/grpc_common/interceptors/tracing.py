@@ -43,7 +43,7 @@ from grpc_common.span_attributes import (
     server,
     span_name,
 )
-from grpc_common.trace_context import KEYS, NOTHING, extract
+from grpc_common.trace_context import KEYS, NOTHING, extract, within
 from grpc_common.unkept_span import UnkeptSpan
 
 # OpenTelemetry's conventions for gRPC: of a server's span only these are errors, the others are the caller's doing.
@@ -94,7 +94,7 @@ class TracingInterceptor(Interceptor):
             # What is not kept is decided here, as the sampler would: it would take longer for that than all the rest.
             if lot is not None and (unkept := lot.draw() if caller is None else _unsampled(caller)) is not None:
                 call.span = unkept
-                token = attach(set_span_in_context(unkept, parent) if isinstance(unkept, UnkeptSpan) else parent)
+                token = attach(within(unkept, parent) if isinstance(unkept, UnkeptSpan) else parent)
                 try:
                     return await call_next(call, request)
                 finally:
