@@ -26,7 +26,7 @@ _FROM_CORE: Final[type[Any]] = cygrpc._MessageReceiver  # noqa: SLF001
 class StreamContext:
     """A servicer context whose `read` and `write` take messages over one that takes bytes, and which counts them."""
 
-    __slots__ = ("_call", "_context", "_counts", "_ended", "_read", "_served", "_turn", "_write")
+    __slots__ = ("_call", "_context", "_counts", "_ended", "_parse", "_read", "_serialize", "_turn", "_write")
 
     def __init__(self, call: Call, served: Served) -> None:
         self._call = call
@@ -36,7 +36,7 @@ class StreamContext:
         # A chain around us has one, too, where an interceptor of another make stands between.
         self._counts = not call.counted
         self._ended = False
-        self._served = served
+        self._parse, self._serialize = served.parse, served.serialize
         self._turn = asyncio.Lock()
         call.counted = True
 
@@ -53,7 +53,7 @@ class StreamContext:
             return EOF
         if self._counts:
             self._call.received += 1
-        return self._served.parse(data)
+        return self._parse(data)
 
     async def send_initial_metadata(self, initial_metadata: Any) -> None:
         """Send metadata before any message, which would take it along."""
@@ -67,7 +67,7 @@ class StreamContext:
             raise HandlerError(
                 f"the handler of {call.method.path} wrote a reply; its method has one, which is returned"
             )
-        data = self._served.serialize(message)
+        data = self._serialize(message)
         if not self._counts:
             await self._write(data)
             return
@@ -209,9 +209,10 @@ def drive(method: Method) -> Run:
             return
         if not hasattr(replies, "__aiter__"):
             raise _wrong(call, replies)
+        write = call.context.write
         try:
             async for message in replies:
-                await call.context.write(message)
+                await write(message)
         finally:
             # However the call ends, the handler's own `finally` and `async with` run now and not when it is collected.
             if (close := getattr(replies, "aclose", None)) is not None:
