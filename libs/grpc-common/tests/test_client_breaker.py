@@ -169,6 +169,19 @@ def test_the_window_keeps_what_is_younger_and_drops_what_is_older():
     assert old.state is OPEN
 
 
+def test_each_change_is_told_with_its_reason():
+    told = []
+    config = CircuitBreakerConfig(NEVER_BY_RATIO, window=20, minimum_calls=4)
+    breaker = CircuitBreaker(config, clock := FixedClock(0.0), lambda *change: told.append(change))
+    ends_at(clock, breaker, 0, [True, False, True, False])
+    breaker.connection(ready=False)
+    breaker.connection(ready=True)
+    assert told == [
+        (CLOSED, OPEN, "2 of 4 calls failed within 20 s"),
+        (OPEN, HALF_OPEN, "the connection is back"),
+    ]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
