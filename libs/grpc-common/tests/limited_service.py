@@ -45,6 +45,7 @@ declare(
     Batch=policy_pb2.Policy(priority=policy_pb2.PRIORITY_BATCH),
     Pair=policy_pb2.Policy(max_concurrent=2),
     Rated=policy_pb2.Policy(rate=policy_pb2.Rate(per_second=10, burst=3)),
+    AlsoRated=policy_pb2.Policy(rate=policy_pb2.Rate(per_second=10, burst=3)),
     Short=short(200),
     Long=short(10_000),
 )
@@ -76,7 +77,7 @@ class Gate:
         handler = grpc.stream_stream_rpc_method_handler(
             self.handle, wrappers_pb2.Int32Value.FromString, wrappers_pb2.Int32Value.SerializeToString
         )
-        names = ("Plain", "Batch", "Pair", "Rated", "Short", "Long")
+        names = ("Plain", "Batch", "Pair", "Rated", "AlsoRated", "Short", "Long")
         server.add_registered_method_handlers(SERVICE, {})
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, dict.fromkeys(names, handler)),))
 

@@ -108,7 +108,7 @@ async def test_callers_behind_a_sidecar_do_not_share_a_rate(tmp_path, listen):
     async def done(context):
         pass
 
-    limit = RateLimitInterceptor(lambda: 1000.0, behind_mesh=listen == "loopback")
+    limit = RateLimitInterceptor(lambda: 1000.0, **({"behind_mesh": True} if listen == "loopback" else {}))
     server = grpc.aio.server(interceptors=[Chain([ErrorInterceptor(), limit])])
     Gate(done).register(server)
     target = f"unix:{tmp_path}/service.sock" if listen == "unix" else "127.0.0.1:0"

@@ -203,6 +203,11 @@ async def test_the_caller_sees_the_field_and_the_facts_of_every_error(kind):
     assert detail.metadata["item"] == unpack(status, error_details_pb2.ErrorInfo).metadata["item"] == "7"
 
 
+def test_an_error_without_a_field_names_none():
+    kinds = [*EXPECTED, errors.AppException]
+    assert [(kind("no").field, kind("no").metadata) for kind in kinds] == [("", {})] * len(kinds)
+
+
 def test_an_error_of_a_part_has_a_detail_for_each_bad_field():
     violations = [FieldViolation("a", "is short"), FieldViolation("b", "is long")]
     assert error_details(errors.ValidationError(violations=violations)) == [

@@ -50,6 +50,14 @@ async def test_a_burst_passes_then_the_rate_holds():
         assert (await ask())[0] is StatusCode.RESOURCE_EXHAUSTED
 
 
+async def test_methods_do_not_share_a_bucket():
+    gate = Gate(done)
+    async with in_process(gate.register, [Chain([ErrorInterceptor(), RateLimitInterceptor(Clock())])]) as channel:
+        codes = [await begin(channel, "Rated").code() for _ in range(4)]
+        assert codes == [StatusCode.OK] * 3 + [StatusCode.RESOURCE_EXHAUSTED]
+        assert await begin(channel, "AlsoRated").code() is StatusCode.OK
+
+
 async def test_methods_without_a_rate_are_left_alone():
     gate = Gate(done)
     async with in_process(gate.register, [Chain([ErrorInterceptor(), RateLimitInterceptor(Clock())])]) as channel:
