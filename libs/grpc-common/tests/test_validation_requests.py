@@ -35,9 +35,13 @@ INJECTIONS = [
     "\ufeff", "\x7f",
     "\x85", "`id`", "|| true", "=1+1", "\\", "%s%n", "\t", "\n",
 ]  # fmt: skip
+# Whether these can be seen is a matter of the font; those that are invisible everywhere are drawn apart.
+DISPUTED = ("Cf", "Cn", "Co", "Cs", "Mc", "Me", "Mn")
+INVISIBLE = "\u00ad\u0301\u200b\u200d\u202e\u2066\ufe0f\ufeff\u115f\u3164\uffa0\u2800"
 TEXT = st.one_of(
+    st.text(st.sampled_from(INVISIBLE + " \u3000a"), max_size=3),
     st.sampled_from(INJECTIONS),
-    st.text(max_size=20),
+    st.text(st.characters(exclude_categories=DISPUTED), max_size=20),
     st.text(st.sampled_from("aZ09._- é"), max_size=70),
     st.builds(lambda char, times: char * times, st.sampled_from("aé😀"), st.integers(0, 2_100)),
 )
@@ -51,17 +55,21 @@ def has_controls(text: str, but: str = "") -> bool:
     return any(unicodedata.category(char) == "Cc" and char not in but for char in text)
 
 
+def has_visible(text: str) -> bool:
+    return any(unicodedata.category(char)[0] in "LNPS" and char not in INVISIBLE for char in text)
+
+
 def bad_fields(values: dict) -> set[str]:
     """Says what the comments of the proto say, without reading its options."""
     rules = {
-        "name": lambda value: 1 <= len(value) <= 200 and not has_controls(value),
+        "name": lambda value: 1 <= len(value) <= 200 and not has_controls(value) and has_visible(value),
         "description": lambda value: len(value) <= 2_000 and not has_controls(value, "\t\n\r"),
         "sku": lambda value: (
             1 <= len(value) <= 64 and all(char.isascii() and (char.isalnum() or char in "._-") for char in value)
         ),
         "quantity": lambda value: value >= 0,
         "price": lambda value: math.isfinite(value) and value >= 0,
-        "id": lambda value: 1 <= len(value) <= 64 and not has_controls(value),
+        "id": lambda value: 1 <= len(value) <= 64 and not has_controls(value) and value not in (".", ".."),
     }
     return {field for field, value in values.items() if not rules[field](value)}
 
