@@ -14,6 +14,7 @@ from grpc_common.reply_context import ReplyContext
 from grpc_common.unkept_span import SpanFacts
 
 if TYPE_CHECKING:
+    from grpc_common.codec import StreamContext
     from grpc_common.served import Served
 
 type Handler = grpc.RpcMethodHandler[Any, Any]
@@ -168,7 +169,7 @@ class Call:
         """Which its span is, once the tracing interceptor has begun one."""
         self.waits: asyncio.Task[Any] | None = None
         """The task that waits for the call's one request, as long as it does."""
-        self.sending: asyncio.Task[None] | None = None
+        self.sending: StreamContext | None = None
         """What core sends of its replies right now."""
         self.writing = 0
         """How many replies are being sent right now."""

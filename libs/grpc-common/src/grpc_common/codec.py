@@ -2,7 +2,8 @@
 
 import asyncio
 import inspect
-from types import CoroutineType
+from collections.abc import Generator
+from types import CoroutineType, coroutine
 from typing import Any, Final, Self
 
 from grpc import StatusCode
@@ -26,7 +27,21 @@ _FROM_CORE: Final[type[Any]] = cygrpc._MessageReceiver  # noqa: SLF001
 class StreamContext:
     """A servicer context whose `read` and `write` take messages over one that takes bytes, and which counts them."""
 
-    __slots__ = ("_call", "_context", "_counts", "_ended", "_parse", "_read", "_serialize", "_turn", "_write")
+    __slots__ = (
+        "_call",
+        "_context",
+        "_counts",
+        "_ended",
+        "_given_up",
+        "_loop",
+        "_parse",
+        "_read",
+        "_rest",
+        "_serialize",
+        "_turn",
+        "_waiting",
+        "_write",
+    )
 
     def __init__(self, call: Call, served: Served) -> None:
         self._call = call
@@ -37,7 +52,11 @@ class StreamContext:
         self._counts = not call.counted
         self._ended = False
         self._parse, self._serialize = served.parse, served.serialize
+        self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
+        self._given_up = False
+        self._waiting: asyncio.Future[None] | None = None
+        self._rest: asyncio.Task[None] | None = None
         call.counted = True
 
     def __getattr__(self, name: str) -> Any:
@@ -72,34 +91,78 @@ class StreamContext:
             await self._write(data)
             return
         await self._turn.acquire()
-        # What core has begun to send it sends to its end, whoever stops waiting, and takes nothing else until then.
-        loop = asyncio.get_running_loop()
-        sent = loop.create_future()
         call.writing += 1
-        call.sending = asyncio.Task(self._send(data, sent), loop=loop, eager_start=True)
+        call.sending = self
+        await self._begun(self._write(data))
+
+    @coroutine
+    def _begun(self, writing: Any) -> Generator[Any]:
+        # What core has begun to send it sends to its end, whoever stops waiting, and takes nothing else until then. So
+        # its coroutine is moved on by hand, and what it waits for is out of reach of who cancels this task. A task of
+        # its own for each message would do the same, and cost more than all else of a message.
+        if not hasattr(writing, "send"):
+            writing = writing.__await__()
+        waits = None
         try:
-            await sent
+            while True:
+                waits = writing.send(None)
+                if waits is None:
+                    yield
+                else:
+                    waits._asyncio_future_blocking = False  # noqa: SLF001  # it is this task that would wait for it
+                    self._waiting = shield = self._loop.create_future()
+                    waits.add_done_callback(self._go)
+                    yield from shield
+        except StopIteration:
+            self._has_sent(1)
+        except GeneratorExit:  # the loop has ended, or is about to
+            writing.close()
+            raise
         except asyncio.CancelledError:
-            call.write_cut = True
+            self._call.write_cut = True
+            if self._given_up or waits is None or waits.cancelled():
+                writing.close()
+                self._has_sent(0)
+            else:
+                self._rest = self._loop.create_task(self._go_on(writing, waits))
+            raise
+        except BaseException:
+            self._has_sent(0)
             raise
 
-    async def _send(self, data: bytes, sent: asyncio.Future[None]) -> None:
-        call = self._call
-        error: BaseException | None = None
+    async def _go_on(self, writing: Any, waits: "asyncio.Future[Any]") -> None:
+        sent = 0
         try:
-            await self._write(data)
-        except BaseException as raised:  # noqa: BLE001  # it is raised again where it is waited for
-            error = raised
-        else:
-            call.sent += 1
+            await asyncio.wait((waits,))
+            await _rest_of(writing)
+            sent = 1
+        except Exception:  # noqa: BLE001, S110  # nobody waits for it any more
+            pass
+        finally:
+            writing.close()
+            self._rest = None
+            self._has_sent(sent)
+
+    def _go(self, _: "asyncio.Future[Any]") -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def _has_sent(self, replies: int) -> None:
+        call = self._call
+        call.sent += replies
         self._turn.release()
         call.writing -= 1
-        call.sending = None
-        if not sent.done():
-            _settle(sent, error)
+        call.sending = self._waiting = None
         if call.after_write:
             for resume in tuple(call.after_write):
                 resume()
+
+    def give_up(self) -> None:
+        """Let go of what is being sent, for a call that was cut off: core does not tell of its end any more."""
+        self._given_up = True
+        waiting = self._rest or self._waiting
+        if waiting is not None:
+            waiting.cancel()
 
     async def settle(self) -> None:
         """Wait for what is being sent: core takes no status before that."""
@@ -125,13 +188,9 @@ class StreamContext:
         await self.abort(status.code, status.details, status.trailing_metadata)
 
 
-def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
-    if error is None:
-        future.set_result(None)
-    elif isinstance(error, asyncio.CancelledError):
-        future.cancel()
-    else:
-        future.set_exception(error)
+@coroutine
+def _rest_of(writing: Any) -> Generator[Any]:
+    yield from getattr(writing, "__await__", lambda: writing)()
 
 
 async def whole(call: Call, context: Any) -> None:

@@ -69,7 +69,7 @@ def cut_off(call: Call, task: asyncio.Task[Any] | None) -> None:
         "caller took no reply", method=call.method.label.path, correlation_id=call.correlation_id
     )
     if call.sending is not None:
-        call.sending.cancel()  # it holds the call, too
+        call.sending.give_up()  # it holds the call, too
     for holder in holders():
         if task is not None and _holds(holder, task):
             holder.cancel()
