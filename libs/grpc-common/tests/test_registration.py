@@ -17,6 +17,7 @@ GOOD = policy_pb2.Policy(access=ACCESS, timeout={"seconds": 5})
 PACKAGE = "grpc_common.tests.registration.v1"
 FOREIGN = "grpc.of.others.v1.Their"
 HALF, NONE, BAD, NEVER = (f"{PACKAGE}.{name}" for name in ("Half", "None", "Bad", "Never"))
+FEWER = f"{PACKAGE}.Fewer"
 NEITHER = f"{PACKAGE}.NeitherDeclaredNorGenerated"
 EMPTY = ".google.protobuf.Empty"
 
@@ -40,6 +41,7 @@ declare(HALF, First=GOOD, Second=None)
 declare(NONE, First=None, Second=None)
 declare(BAD, First=GOOD, Second=policy_pb2.Policy(access=ACCESS))
 declare(FOREIGN, First=None, Second=None)
+declare(FEWER, First=GOOD)
 
 
 def handlers():
@@ -81,6 +83,7 @@ BOTH = pytest.mark.parametrize("served", [by_server, by_test_kit])
         (NONE, [f"/{NONE}/First has no policy", f"/{NONE}/Second has no policy"]),
         (BAD, [f"/{BAD}/Second has no timeout: say how long a call may take"]),
         (FOREIGN, [f"/{FOREIGN}/First has no policy", f"/{FOREIGN}/Second has no policy"]),
+        (FEWER, [f"/{FEWER}/Second is no method of its proto, so it can have no policy"]),
     ],
 )
 async def test_each_method_without_a_good_policy_is_named(served, way, service, sentences):
@@ -92,7 +95,7 @@ async def test_each_method_without_a_good_policy_is_named(served, way, service, 
 
 @BOTH
 @pytest.mark.parametrize("way", [generic, registered])
-@pytest.mark.parametrize("service", [HALF, NONE, FOREIGN])
+@pytest.mark.parametrize("service", [HALF, NONE, FOREIGN, FEWER])
 async def test_what_is_meant_to_have_none_needs_none(served, way, service):
     await served(way(service), without_policy=[service])
 

@@ -1,6 +1,6 @@
 """What must be true of a service before it is served."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -35,19 +35,22 @@ class Registration:
 def check_generic(handlers: Sequence[grpc.GenericRpcHandler], without_policy: Collection[str] = ()) -> None:
     """Raise PolicyError or HandlerError unless all that is known of `handlers` may be served."""
     for handler in handlers:
+        known = handlers_of(handler)
         if isinstance(handler, grpc.ServiceRpcHandler):
-            check_policies(handler.service_name(), without_policy)
-        check_handlers(handlers_of(handler))
+            check_policies(handler.service_name(), without_policy, [path.rpartition("/")[2] for path in known])
+        check_handlers(known)
 
 
 def check_registered(service: str, handlers: Mapping[str, Handler], without_policy: Collection[str] = ()) -> None:
     """Raise PolicyError or HandlerError unless the `handlers` of a service, by their methods' names, may be served."""
-    check_policies(service, without_policy)
+    check_policies(service, without_policy, handlers)
     check_handlers({f"/{service}/{name}": handler for name, handler in handlers.items()})
 
 
-def check_policies(service: str, without_policy: Collection[str] = ()) -> None:
+def check_policies(service: str, without_policy: Collection[str] = (), served: Iterable[str] = ()) -> None:
     """Raise PolicyError unless all methods of `service`, a full name, have a policy, and one that makes sense.
+
+    `served` are the names of methods for which there are handlers; one that the proto does not have can have no policy.
 
     Health and reflection need none, nor does a service that `without_policy` names; the policies that they have must be
     right all the same. A service that the program has no descriptor of, such as handlers that were written by hand, can
@@ -57,7 +60,11 @@ def check_policies(service: str, without_policy: Collection[str] = ()) -> None:
         descriptor = descriptor_pool.Default().FindServiceByName(service)
     except KeyError:
         return
-    problems = []
+    problems = [
+        f"/{service}/{name} is no method of its proto, so it can have no policy: declare it there, or do not serve it"
+        for name in served
+        if name not in descriptor.methods_by_name and service not in without_policy
+    ]
     for method in descriptor.methods:
         try:
             method_policy(method)
