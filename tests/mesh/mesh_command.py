@@ -77,7 +77,7 @@ class MeshCommand:
 
     def supervisor(self) -> int:
         """The process that watches over the others."""
-        return int((self.state / "lock").read_text())
+        return int((self.state / "lock").read_text().split()[0])
 
     def processes(self) -> list[psutil.Process]:
         """What runs on behalf of this state folder, found by its command line or its environment."""

@@ -1,7 +1,10 @@
 """The command line says in a sentence what it does not understand."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -31,6 +34,12 @@ def mesh(tmp_path, capsys):
         (["up", "--otlp", "http://localhost:4317"], "'http://localhost:4317' is no target"),
         (["up", "--otlp", "unix:/run/otlp.sock"], "'unix:/run/otlp.sock' is not HOST:PORT, such as localhost:4317"),
         (["up", "--otlp", "localhost:0"], "'localhost:0' has no valid port"),
+        (["call", "items", "ListItems", "--timeout", "nan"], "'nan' is no number of seconds above 0"),
+        (["call", "items", "ListItems", "--timeout", "inf"], "'inf' is no number of seconds above 0"),
+        (["call", "items", "ListItems", "--timeout", "1e999"], "'1e999' is no number of seconds above 0"),
+        (["call", "items", "ListItems", "--timeout", "0"], "'0' is no number of seconds above 0"),
+        (["call", "items", "ListItems", "--timeout", "-1"], "'-1' is no number of seconds above 0"),
+        (["--state", "", "status"], "argument --state: it names no folder"),
         (["logs", "items"], "the mesh has not run yet"),
     ],
 )
@@ -92,3 +101,13 @@ def test_a_misspelt_variable_is_named(tmp_path):
     assert state_folder(tmp_path, {"MESHWORK_STATE": "/elsewhere", "HOME": "/"}).as_posix() == "/elsewhere"
     with pytest.raises(UsageError, match=r"MESHWORK_STAET is set, .* did you mean MESHWORK_STATE\?"):
         state_folder(tmp_path, {"MESHWORK_STAET": "/elsewhere"})
+
+
+def test_standard_streams_that_are_closed(tmp_path):
+    """As by a job that has none: nothing else takes their place, and nothing is told by a traceback."""
+    run = f"{sys.executable} -m localmesh --state {tmp_path / 'state'}"
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for streams in (">&-", "<&- >&- 2>&-", "<&-"):
+        argv = ["/bin/sh", "-c", f"{run} status {streams}"]
+        ended = subprocess.run(argv, env=environ, capture_output=True, timeout=60)  # noqa: S603
+        assert (ended.returncode, ended.stderr) == (4, b""), streams

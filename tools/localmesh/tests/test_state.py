@@ -1,5 +1,6 @@
 """A state folder belongs to one mesh at a time, and a dead one's is cleaned."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -51,6 +52,45 @@ def test_a_wiped_folder_keeps_nothing(tmp_path):
     with state.lock(wipe=True):
         assert not state.kept_secrets.exists()
         assert state.logs.is_dir()
+
+
+@pytest.mark.parametrize(("wipe", "name"), [(False, "logs"), (False, "secrets"), (True, "thesis")])
+def test_a_folder_that_is_no_meshs_keeps_what_is_in_it(tmp_path, wipe, name):
+    """Such as the working directory, when `--state .` was said."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with (
+        pytest.raises(MeshError, match=f"is not the state folder of a mesh, and a mesh would remove {name} in it"),
+        StateFolder(tmp_path).lock(wipe=wipe),
+    ):
+        pass
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_with_other_things_that_a_mesh_leaves_alone_will_do(tmp_path):
+    (tmp_path / "env").mkdir()
+    with StateFolder(tmp_path).lock():
+        assert (tmp_path / "env").is_dir()
+
+
+def test_a_copy_by_hard_links_is_not_the_mesh_whose_files_it_has(tmp_path):
+    """Whoever holds the one lock file would be stopped by a `down` of the copy."""
+    state, copied = StateFolder(tmp_path / "state"), StateFolder(tmp_path / "copy")
+    with state.lock():
+        shutil.copytree(state.root, copied.root, copy_function=os.link)
+        assert state.holder() == os.getpid()
+        assert copied.holder() is None
+        with pytest.raises(MeshError, match="is a copy by hard links"), copied.lock():
+            pass
+    with state.lock():
+        assert state.holder() == os.getpid()
+    state.root.rename(tmp_path / "moved")
+    with StateFolder(tmp_path / "moved").lock():
+        pass
+    shutil.rmtree(tmp_path / "moved")
+    with copied.lock():
+        assert copied.holder() == os.getpid()
 
 
 LONGEST = f"{'x' * 40}-9-outbound.sock"

@@ -85,7 +85,7 @@ async def _mesh(state: Path) -> AsyncIterator[dict[str, Any]]:
     await _run(state, "--topology", str(described), "up", "--detach", "--port", str(ports.free_port()))
     try:
         status: dict[str, Any] = json.loads(await _run(state, "status", "--json"))
-        supervisor = psutil.Process(int((state / "lock").read_text()))
+        supervisor = psutil.Process(int((state / "lock").read_text().split()[0]))
         for process in (supervisor, *supervisor.children(recursive=True)):
             for thread in process.threads():
                 psutil.Process(thread.id).cpu_affinity([SERVER_CORE])

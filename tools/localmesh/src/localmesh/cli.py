@@ -1,6 +1,8 @@
 """The command line of `./mesh`."""
 
 import argparse
+import contextlib
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -143,7 +145,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mesh", description=DESCRIPTION, epilog=EXIT_STATUSES, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--state", type=Path, metavar="FOLDER", help="where all state stands")
+    parser.add_argument("--state", type=_folder, metavar="FOLDER", help="where all state stands")
     parser.add_argument("--topology", type=Path, default=topology.IN_THE_TREE, metavar="FILE", help="what to run")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -184,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     call.add_argument("method", nargs="?", metavar="METHOD", help="GetItem; without it: what there is")
     call.add_argument("request", nargs="?", default="{}", metavar="JSON", help="or @FILE, or - for standard input; {}")
     call.add_argument("--list", action="store_true", help="list the methods of the service")
-    call.add_argument("--timeout", type=float, metavar="SECONDS", help="instead of the policy's")
+    call.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="instead of the policy's")
     call.add_argument("--roles", default="editor", metavar="A,B", help="the roles of the caller (editor)")
     completion = commands.add_parser("completion", help="print what completes names in a shell", allow_abbrev=False)
     completion.add_argument("shell", choices=["bash"], help='eval "$(./mesh completion bash)"')
@@ -193,6 +195,19 @@ def _parser() -> argparse.ArgumentParser:
     token = commands.add_parser("token", help="print an access token that is valid for ten minutes", allow_abbrev=False)
     token.add_argument("--roles", default="editor", metavar="A,B", help="the roles of the user it is for (editor)")
     return parser
+
+
+def _folder(text: str) -> Path:
+    if not text:  # of a shell's variable that is not set, and no wish for the working directory
+        raise argparse.ArgumentTypeError("it names no folder")
+    return Path(text)
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
 
 
 def _replicas(text: str) -> tuple[str, int]:

@@ -40,3 +40,9 @@ def private_folder(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.chmod(0o700)
     return path
+
+
+def folder_id(path: Path) -> list[int]:
+    """What tells a folder from its copies: its device and its number there, which it keeps when it is moved."""
+    found = path.stat()
+    return [found.st_dev, found.st_ino]

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from localmesh.birth import birth_of
-from localmesh.files import write_atomically
+from localmesh.files import folder_id, write_atomically
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,15 @@ class Ledger:
 
     def _write(self) -> None:
         processes = [asdict(entry) for entry in self._entries.values()]
-        write_atomically(self._path, json.dumps({"folder": self._folder(), "processes": processes}))
+        write_atomically(self._path, json.dumps({"folder": folder_id(self._path.parent), "processes": processes}))
 
     def _read(self) -> list[Entry]:
         try:
             written = json.loads(self._path.read_text())
-            ours = written["folder"] == self._folder()
+            ours = written["folder"] == folder_id(self._path.parent)
             return [Entry(**entry) for entry in written["processes"]] if ours else []
         except (OSError, ValueError, TypeError, KeyError):
             return []
-
-    def _folder(self) -> list[int]:
-        found = self._path.parent.stat()
-        return [found.st_dev, found.st_ino]
 
 
 def _is_alive(entry: Entry) -> bool:

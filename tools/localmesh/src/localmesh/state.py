@@ -11,7 +11,7 @@ from pathlib import Path
 
 from localmesh import places, topology
 from localmesh.failure import MeshError
-from localmesh.files import private_folder, write_atomically
+from localmesh.files import folder_id, private_folder, write_atomically
 from localmesh.ledger import Ledger
 
 IN_THE_TREE = topology.IN_THE_TREE.parents[1] / ".mesh"
@@ -58,7 +58,7 @@ class StateFolder:
 
         With `wipe` nothing of what was there before is kept.
         """
-        with self._held():
+        with self._held(wipe=wipe):
             self._clean(wipe=wipe)
             yield Ledger(self._processes)
 
@@ -72,7 +72,8 @@ class StateFolder:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             with contextlib.suppress(ValueError):
-                return int(os.pread(handle, 32, 0))
+                pid, *folder = map(int, os.pread(handle, 96, 0).split())
+                return pid if folder in ([], folder_id(self.root)) else None  # [] is of an older version
             return None
         finally:
             os.close(handle)
@@ -83,6 +84,18 @@ class StateFolder:
         return MeshError(
             f"cannot write to the state folder {self.root}: {error.strerror}; MESHWORK_STATE can name another"
         )
+
+    def check_ours(self, *, wipe: bool = False) -> None:
+        """Raises `MeshError` where a mesh would remove what is none's: in a folder that no mesh has held before."""
+        if self._lock.exists() or not self.root.is_dir():
+            return
+        removed = {path.name for path in (self.logs, self.certificates, self.secrets, self.status, self.deaths)}
+        found = sorted(path.name for path in self.root.iterdir() if wipe or path.name in removed)
+        if found:
+            raise MeshError(
+                f"{self.root} is not the state folder of a mesh, and a mesh would remove {', '.join(found[:5])}"
+                f"{' and more' if len(found) > 5 else ''} in it; name a new or an empty folder"
+            )
 
     def sockets(self) -> Path:
         """The folder for Unix sockets, outside of the state folder: where a mesh has them, whatever TMPDIR is now."""
@@ -121,17 +134,23 @@ class StateFolder:
                 path.unlink()
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
+    def _held(self, *, wipe: bool = False) -> Iterator[None]:
         try:
+            self.check_ours(wipe=wipe)
             self.root.mkdir(parents=True, exist_ok=True)
             handle = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise self.unwritable(error) from error
         try:
+            ours = folder_id(self.root)
+            if os.fstat(handle).st_nlink > 1 and list(map(int, os.pread(handle, 96, 0).split()))[1:] != ours:
+                raise MeshError(
+                    f"{self.root} is a copy by hard links, whose files are another mesh's: copy the content"
+                )
             if not _try_lock(handle):
                 raise AlreadyRunning(f"a mesh is already up in {self.root} (pid {self.holder() or 'unknown'})")
             os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            os.pwrite(handle, " ".join(map(str, [os.getpid(), *ours])).encode(), 0)
             yield
         finally:
             os.close(handle)

@@ -112,6 +112,7 @@ def _follow(handle: int) -> None:
 
 def _opened(state: StateFolder, log: Path) -> BinaryIO:
     try:
+        state.check_ours()
         state.root.mkdir(parents=True, exist_ok=True)
         return log.open("wb")
     except OSError as error:
