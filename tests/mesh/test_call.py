@@ -77,6 +77,9 @@ def test_the_streams_of_items(mesh, tmp_path):
         (["CreateItem", "{}", "--roles", "reader"], 1, ["PERMISSION_DENIED"]),
         (["GetItm"], 2, ["there is no method GetItm; did you mean GetItem?"]),
         (["GetItem", "{"], 2, ["the request is no GetItemRequest"]),
+        (["GetItem", "[]"], 2, ["the request is no GetItemRequest: it is no JSON object"]),
+        (["SyncItems", "[]"], 2, ["the request is no ItemSyncRequest: it is no JSON object"]),
+        (["GetItem", "{}", "--roles", "a" * 5000], 2, ["cannot read a request of more than 4096 bytes"]),
         (["GetItem", '{"di": "x"}'], 2, ['no field named "di"']),
     ],
 )
@@ -91,3 +94,10 @@ def test_a_service_nobody_knows(mesh):
     status, _, err = mesh("call", "itms", "GetItem")
     assert status == 2
     assert "there is no service itms; did you mean items?; there are: items" in err
+
+
+@pytest.mark.parametrize("method", ["GetItem", "SyncItems"])
+def test_a_file_that_is_no_text(mesh, tmp_path, method):
+    (tmp_path / "request").write_bytes(b'{"id": "\xff"}')
+    status, _, err = mesh("call", "items", method, f"@{tmp_path / 'request'}")
+    assert (status, err) == (2, f"mesh: {tmp_path / 'request'} is no JSON: byte 8 of it is no UTF-8\n")

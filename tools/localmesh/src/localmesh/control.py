@@ -63,7 +63,7 @@ class Control:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, ValueError):
             try:
-                async for said in self._do(json.loads(await reader.readline())):
+                async for said in self._do(await _read(reader)):
                     await _say(writer, {"said": said})
                 await _say(writer, {"done": True})
             except MeshError as error:
@@ -97,6 +97,14 @@ class Control:
                 yield [trace.as_json() for trace in self._spans.find(start)]
             case _:
                 raise UsageError("the mesh does not know this request; is it another version's?")
+
+
+async def _read(reader: asyncio.StreamReader) -> dict[str, Any]:
+    try:
+        request: dict[str, Any] = json.loads(await reader.readline())
+    except ValueError as error:  # no JSON, or longer than the reader's limit
+        raise UsageError(f"the mesh cannot read a request of more than {LONGEST_REQUEST} bytes or no JSON") from error
+    return request
 
 
 async def _say(writer: asyncio.StreamWriter, line: dict[str, Any]) -> None:

@@ -97,8 +97,13 @@ def check(workload: Workload, given: Given) -> None:
     prefix = workload.service.env_prefix
     ours = {f"{prefix}{name}" for name in (*_own(workload, given), *in_files(workload.service))}
     models = {name.partition("__")[0] for name in ours}  # a model may come as a whole, as one JSON text
-    for name in (*(f"{prefix}{name}" for name in workload.service.env), *given.asked):
-        if name.upper() in {*ours, *models, *SPANS, PYTHONPATH}:
+    described = [f"{prefix}{name}" for name in workload.service.env]
+    taken = {*ours, *models, *SPANS, PYTHONPATH}
+    for name, others in (
+        *((name, taken) for name in described),
+        *((name, taken | {*described}) for name in given.asked),
+    ):
+        if name.upper() in others:
             raise UsageError(f"{name} cannot be set: it is what the mesh itself gives {workload.service_name}")
 
 

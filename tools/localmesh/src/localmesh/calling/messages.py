@@ -3,7 +3,8 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,8 @@ class Messages:
 
     def parse(self, text: str, where: str = "the request") -> Message:
         """The request that `text` is; raises UsageError that says what is wrong with it."""
+        if not text.lstrip().startswith("{"):  # an empty list would be taken for a message without fields
+            raise UsageError(f"{where} is no {self._request.DESCRIPTOR.name}: it is no JSON object {{…}}")
         try:
             return json_format.Parse(text, self._request(), descriptor_pool=self._pool)
         except json_format.ParseError as error:
@@ -35,18 +38,21 @@ class Messages:
     def one(self, given: str) -> Message:
         """The one request, given as JSON, `@FILE` or `-`."""
         if given == STANDARD_INPUT:
-            return self.parse(sys.stdin.read(), "standard input")
+            with _as_text("standard input"):
+                return self.parse(_standard_input().read(), "standard input")
         if given.startswith(IN_A_FILE):
-            return self.parse(Path(given[1:]).read_text(), given[1:])
+            with _as_text(given[1:]):
+                return self.parse(Path(given[1:]).read_text(encoding="utf-8"), given[1:])
         return self.parse(given)
 
     async def many(self, given: str) -> AsyncIterator[Message]:
         """The requests of a stream, one a line, as they come: of a file, of standard input, or the one given."""
         if given == STANDARD_INPUT:
-            async for number, line in _lines(sys.stdin):
-                yield self.parse(line, f"line {number} of standard input")
+            with _as_text("standard input"):
+                async for number, line in _lines(_standard_input()):
+                    yield self.parse(line, f"line {number} of standard input")
         elif given.startswith(IN_A_FILE):
-            with open(given[1:]) as file:  # noqa: ASYNC230, PTH123  # read in a thread
+            with _as_text(given[1:]), open(given[1:], encoding="utf-8") as file:  # noqa: ASYNC230, PTH123  # read in a thread
                 async for number, line in _lines(file):
                     yield self.parse(line, f"line {number} of {given[1:]}")
         else:
@@ -58,6 +64,21 @@ class Messages:
             message, preserving_proto_field_name=True, descriptor_pool=self._pool
         )
         return json.dumps(fields, ensure_ascii=False, indent=None if lines else 2)
+
+
+@contextmanager
+def _as_text(where: str) -> Iterator[None]:
+    """Says of bytes that are no text where they stand."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where} is no JSON: byte {error.start} of it is no UTF-8") from error
+
+
+def _standard_input() -> IO[str]:
+    if sys.stdin is None:
+        raise UsageError("- asks for standard input, which is closed")
+    return sys.stdin
 
 
 async def _lines(file: IO[str]) -> AsyncIterator[tuple[int, str]]:
