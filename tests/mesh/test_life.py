@@ -90,6 +90,32 @@ def test_a_copy_of_the_state_of_a_running_mesh_is_not_that_mesh(mesh, own_mesh):
     assert mesh.status() == before
 
 
+def test_a_mesh_whose_folder_is_gone_ends(own_mesh):
+    """Nobody could ask it to: without the folder it is not to be found."""
+    own_mesh.up()
+    supervisor = psutil.Process(own_mesh.supervisor())
+    running = [supervisor, *supervisor.children(recursive=True)]
+    assert len(running) > 5
+    shutil.rmtree(own_mesh.state)
+    psutil.wait_procs(running, timeout=60)
+    assert not [each for each in running if each.is_running()]
+    own_mesh.up()
+    assert own_mesh.status()["ready"]
+
+
+def test_a_moved_folder_has_its_data(own_mesh):
+    own_mesh.up()
+    with own_mesh.items() as items:
+        made = items.CreateItem(pb.CreateItemRequest(name="Kettle", sku="MOVED-1"), timeout=10)
+    own_mesh("down")
+    moved = own_mesh.state.with_name("moved")
+    own_mesh.state.rename(moved)
+    own_mesh.state, own_mesh.named_by = moved, ("--state", str(moved))
+    own_mesh.up()
+    with own_mesh.items() as items:
+        assert items.GetItem(pb.GetItemRequest(id=made.id), timeout=10) == made
+
+
 def test_data_and_authority_are_there_the_next_time(own_mesh):
     own_mesh.up()
     root = own_mesh.root_certificate()

@@ -93,6 +93,21 @@ def test_a_copy_by_hard_links_is_not_the_mesh_whose_files_it_has(tmp_path):
         assert copied.holder() == os.getpid()
 
 
+def test_a_folder_that_is_removed_or_moved_is_lost(tmp_path):
+    """And what has taken its place is left alone."""
+    state, other = StateFolder(tmp_path / "state"), StateFolder(tmp_path / "state")
+    with state.lock():
+        assert not state.is_lost()
+        state.root.rename(tmp_path / "moved")
+        assert state.is_lost()
+        with other.lock():
+            assert state.is_lost()
+            assert not other.is_lost()
+            state.leave()
+            assert other.secrets.is_dir()
+            assert other.sockets().is_dir()
+
+
 LONGEST = f"{'x' * 40}-9-outbound.sock"
 
 

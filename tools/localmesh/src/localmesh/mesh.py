@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
@@ -31,6 +34,8 @@ from localmesh.unit import Unit
 from localmesh.workload import Workload
 
 STEP_WITHIN = 60.0
+FOLDER_EVERY = 1.0
+"""Seconds between two looks at the state folder."""
 
 type Report = Callable[[str, float], None]
 """Told the name of a step that is done and how many seconds it took."""
@@ -117,6 +122,7 @@ class Mesh(Lifetime):
             processes.signing.keep_fresh(),
             keep_short(self.state.logs),
             self._status_files.catch_up(),
+            self._end_without_folder(),
         )
         self._chores = [_chore(each) for each in chores]
         await self._step("schema", self._migrate())
@@ -130,6 +136,13 @@ class Mesh(Lifetime):
         await self._control.start()
         self._complete = True
         self._status_files.write()
+
+    async def _end_without_folder(self) -> None:
+        """Nobody could find us any more, to stop us or to ask; certificates would not be renewed."""
+        while not self.state.is_lost():  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(FOLDER_EVERY)
+        sys.stderr.write(f"mesh: the state folder {self.state.root} was removed or moved: stopping\n")
+        os.kill(os.getpid(), signal.SIGTERM)
 
     async def _start_postgres(self) -> None:
         postgres = self._processes.postgres

@@ -10,9 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from localmesh.failure import MeshError
+from localmesh.files import folder_id
 
 ROOT_CACHE = Path("/var/cache/meshwork")
-OWNER = "owner"
+OWNER, OWNER_ID = "owner", "owner-id"
 SHORT_TMP = Path("/tmp")  # noqa: S108 - only a private folder is made in it
 LONGEST_SOCKET = len("-9-outbound.sock") + 40
 """How long the name of a socket may be: 40 is the longest name of a service."""
@@ -56,16 +57,29 @@ def reachable_folder() -> Path:
 
 
 def reachable_home(owner: Path) -> Path:
-    """As root: a folder in `reachable_folder()` for what belongs into `owner`; those of owners now gone are removed."""
+    """As root: a folder in `reachable_folder()` for what belongs into `owner`; those of owners now gone are removed.
+
+    An `owner` that was moved takes its own with it.
+    """
     everything = reachable_folder()
+    home = everything / short_name(owner)
+    number = " ".join(map(str, folder_id(owner)))
+    for noted in everything.glob(f"*/{OWNER_ID}"):
+        with suppress(OSError):
+            note = noted.with_name(OWNER)
+            if noted.read_text() == number and not home.exists() and not Path(note.read_text()).is_dir():
+                noted.parent.rename(home)
+                (home / OWNER).write_text(
+                    str(owner.resolve())
+                )  # at once, lest it be taken for one of an owner now gone
     for note in everything.glob(f"*/{OWNER}"):
         with suppress(OSError):
             if not Path(note.read_text()).is_dir():
                 shutil.rmtree(note.parent)
-    home = everything / short_name(owner)
     home.mkdir(exist_ok=True)
     home.chmod(0o711)  # whatever the umask is
     (home / OWNER).write_text(str(owner.resolve()))
+    (home / OWNER_ID).write_text(number)
     return home
 
 

@@ -43,6 +43,7 @@ class StateFolder:
         self._lock = self.root / "lock"
         self._processes = self.root / "processes.json"
         self._sockets = self.root / "sockets"
+        self._handle: int | None = None
 
     def log(self, name: str) -> Path:
         """The log file of a process."""
@@ -79,6 +80,13 @@ class StateFolder:
             os.close(handle)
         return None
 
+    def is_lost(self) -> bool:
+        """Whether the folder that we hold was removed or moved, and perhaps another one stands in its place."""
+        try:
+            return self._handle is not None and not os.path.samestat(os.fstat(self._handle), self._lock.stat())
+        except OSError:
+            return True
+
     def unwritable(self, error: OSError) -> MeshError:
         """What to say when the folder refuses a write."""
         return MeshError(
@@ -110,7 +118,12 @@ class StateFolder:
         return self.sockets() / "control.sock"
 
     def leave(self) -> None:
-        """Removes what has no meaning once the mesh is down: the secrets first, whatever becomes of the rest."""
+        """Removes what has no meaning once the mesh is down: the secrets first, whatever becomes of the rest.
+
+        Where another folder has taken the place of the one that we hold, all that is another mesh's.
+        """
+        if self.is_lost() and self._lock.exists():
+            return
         shutil.rmtree(self.secrets, ignore_errors=True)
         shutil.rmtree(self.sockets(), ignore_errors=True)
         self._sockets.unlink(missing_ok=True)
@@ -151,8 +164,10 @@ class StateFolder:
                 raise AlreadyRunning(f"a mesh is already up in {self.root} (pid {self.holder() or 'unknown'})")
             os.ftruncate(handle, 0)
             os.pwrite(handle, " ".join(map(str, [os.getpid(), *ours])).encode(), 0)
+            self._handle = handle
             yield
         finally:
+            self._handle = None
             os.close(handle)
 
     def _clean(self, *, wipe: bool) -> None:
