@@ -82,10 +82,11 @@ class MeshCommand:
     def processes(self) -> list[psutil.Process]:
         """What runs on behalf of this state folder, found by its command line or its environment."""
         found = []
+        ours = {os.getpid(), *(each.pid for each in psutil.Process().parents())}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 where = " ".join([*process.cmdline(), *process.environ().values()])
-                if str(self.state) in where and process.pid != os.getpid() and "pytest" not in where:
+                if str(self.state) in where and process.pid not in ours:
                     found.append(process)
         return found
 
