@@ -90,6 +90,13 @@ class MeshCommand:
                     found.append(process)
         return found
 
+    def left(self, seconds: float = 15.0) -> list[psutil.Process]:
+        """What still runs on its behalf when all that is about to end has had so long for it."""
+        give_up = time.monotonic() + seconds
+        while (running := self.processes()) and time.monotonic() < give_up:
+            time.sleep(0.1)
+        return running
+
     def token(self, roles: Sequence[str] = ("editor",), *, fresh: bool = False) -> str:
         """A token of a user with these roles: one from before that will live for long, unless it must be `fresh`."""
         key = tuple(sorted(roles))

@@ -93,7 +93,7 @@ def test_a_setting_of_a_service_is_not_taken_from_the_environment(own_mesh, tmp_
     assert f"--env {variable}" in err
     assert len(err.splitlines()) == 1
     assert not elsewhere.exists()
-    assert own_mesh.processes() == []
+    assert own_mesh.left() == []
 
 
 def test_a_setting_is_given_by_name(own_mesh, tmp_path):

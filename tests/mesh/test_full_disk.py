@@ -76,5 +76,5 @@ def test_it_stops_as_a_whole_and_takes_its_secrets_with_it(up):
     assert (up.state / "secrets").is_dir()
     with _full(up):
         assert up("down")[0] == 0
-        assert up.processes() == []
+        assert up.left() == []
         assert not (up.state / "secrets").exists()

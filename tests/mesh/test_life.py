@@ -33,7 +33,7 @@ def test_status_and_down(own_mesh):
     assert own_mesh("status")[0] == 0
     assert own_mesh("down")[0] == 0
     assert own_mesh("status", "--json")[0] == 4
-    assert own_mesh.processes() == []
+    assert own_mesh.left() == []
 
 
 def test_a_second_up_says_so(mesh):
@@ -61,7 +61,7 @@ def test_a_mesh_that_is_stopped_is_not_ready(own_mesh):
     os.kill(supervisor, signal.SIGSTOP)
     assert own_mesh("down")[0] == 0
     assert own_mesh("status")[0] == 4
-    assert own_mesh.processes() == []
+    assert own_mesh.left() == []
 
 
 @pytest.mark.parametrize("detach", [[], ["--detach"]])
@@ -170,7 +170,7 @@ def test_ctrl_c_at_any_moment(own_mesh, after):
     if "localmesh/" in err or "KeyboardInterrupt" not in err:  # else Python itself was still starting
         assert process.returncode in {0, 130, -signal.SIGINT}
         assert "Traceback" not in err
-    assert own_mesh.processes() == []
+    assert own_mesh.left() == []
     assert not ports.is_taken(own_mesh.port)
 
 
@@ -181,7 +181,7 @@ def test_ctrl_c_while_up_detach_waits(own_mesh):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 130
-    assert own_mesh.processes() == []
+    assert own_mesh.left() == []
 
 
 def test_a_port_that_is_taken(own_mesh):
@@ -189,7 +189,7 @@ def test_a_port_that_is_taken(own_mesh):
         status, _, err = own_mesh("up", "--port", str(own_mesh.port))
     assert status == 1
     assert f"port {own_mesh.port} for the ingress is taken by " in err
-    assert own_mesh.processes() == []
+    assert own_mesh.left() == []
 
 
 def test_a_setting_nobody_knows(own_mesh):
@@ -197,7 +197,7 @@ def test_a_setting_nobody_knows(own_mesh):
     assert status == 1
     assert "ITEMS_LOG_LEVLE" in err
     assert "Traceback" not in err
-    assert own_mesh.processes() == []
+    assert own_mesh.left() == []
 
 
 def test_a_service_that_dies_at_start(own_mesh, tmp_path):
@@ -208,7 +208,7 @@ def test_a_service_that_dies_at_start(own_mesh, tmp_path):
     assert status == 1
     assert "items died while starting, with exit status 1" in err
     assert "No module named items.nothing" in err
-    assert own_mesh.processes() == []
+    assert own_mesh.left() == []
 
 
 def test_two_replicas_share_the_work(own_mesh):
@@ -269,7 +269,7 @@ def test_the_demo(own_mesh):
     assert status == 0, f"{out}\n{err}"
     assert "300 of 300 items" in out
     assert "ALREADY_EXISTS" in out
-    assert own_mesh.processes() == []
+    assert own_mesh.left() == []
 
 
 def test_a_demo_beside_a_mesh(mesh):

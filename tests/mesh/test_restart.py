@@ -106,4 +106,4 @@ async def test_down_in_the_midst_of_a_restart_leaves_nothing(own_mesh):
     _, err = await asyncio.to_thread(restart.communicate, timeout=30)
     assert restart.returncode == 1
     assert "the mesh ended before it had answered" in err
-    assert own_mesh.processes() == []
+    assert own_mesh.left() == []

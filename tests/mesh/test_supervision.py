@@ -91,7 +91,7 @@ def test_starts_and_stops_in_a_row_leave_nothing(own_mesh):
     for _ in range(ROUNDS):
         own_mesh.up()
         assert own_mesh("down")[0] == 0
-        assert own_mesh.processes() == []
+        assert own_mesh.left() == []
     assert not list(own_mesh.state.glob("**/*.sock"))
     assert not (own_mesh.state / "status.json").exists()
 
