@@ -7,6 +7,7 @@ usage: "$(build-support/python-env mesh)" build-support/start_packages.py
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,10 +24,18 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 def environment(name: str, home: Path) -> dict[str, str]:
-    """Nothing of the caller's but where programs are; any free ports."""
+    """Nothing of the caller's but where programs are; ports that are free now, which auth's issuer is told by."""
     prefix = name.replace("-", "_").upper()
-    ports = {f"{prefix}_{server}__PORT": "0" for server in ("GRPC", "HTTP")}
+    ports = {f"{prefix}_{server}__PORT": str(free_port()) for server in ("GRPC", "HTTP")}
     return {"PATH": os.environ["PATH"], "HOME": str(home), "PEX_ROOT": str(home / "pex"), **ports}
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def target(log: Path) -> str:
